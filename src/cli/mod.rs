@@ -1,0 +1,73 @@
+//! The command line: one file per subcommand. Arguments are kept as typed here and resolved into plain
+//! configuration structs before anything runs.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Train and sample character-level recurrent nets on ABC music.
+#[derive(Debug, Parser)]
+#[command(name = "songrnn-fast", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {}
+
+/// How a command that did not fail ended; see [`Outcome::code`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything asked for was done.
+    Done,
+    /// The command did its work and the answer is "no": `check` found errors.
+    Failed,
+    /// Stopped by a signal, after saving.
+    Interrupted,
+}
+
+impl Outcome {
+    /// Exit codes: 0 done, 1 failed, 130 interrupted after saving. (2, wrong usage, is [`UsageError`]'s.)
+    pub fn code(self) -> u8 {
+        match self {
+            Outcome::Done => 0,
+            Outcome::Failed => 1,
+            Outcome::Interrupted => 130,
+        }
+    }
+}
+
+/// A mistake in what was typed (a flag's value out of range, flags that contradict each other): exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// Parses the command line, runs the command, prints one chain for an error, and returns the exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(outcome) => ExitCode::from(outcome.code()),
+        Err(error) => {
+            // A reader that closed the pipe (`songrnn-fast inspect | head`) has what it wanted.
+            if is_broken_pipe(&error) {
+                return ExitCode::SUCCESS;
+            }
+            eprintln!("error: {error:#}");
+            ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<Outcome> {
+    match cli.command {}
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+}
