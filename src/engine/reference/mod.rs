@@ -1,0 +1,1 @@
+//! The reference engine: f64, naive, per gate, readable.
