@@ -692,14 +692,9 @@ mod tests {
         let pack = Pack::open(&out).unwrap();
         let texts: Vec<String> = (0..pack.tunes()).map(|tune| pack.text(tune)).collect();
         assert_eq!(texts, ["X:1\nT:A\nK:C\nabc|", "X:2\nT:B\nK:C\nABC|", "X:9\nT:Déjà\nK:G\ng2|"]);
-        assert_eq!(pack.checksum(), {
-            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-            let again = Pack::from_texts(&texts, false).unwrap();
-            assert_eq!(again.vocab(), pack.vocab());
-            // The counts of duplicates and empty tunes differ, so the checksums do.
-            assert_ne!(again.checksum(), pack.checksum());
-            pack.checksum()
-        });
+        assert_eq!(pack.vocab_of(None).encode("Déjà").unwrap().len(), 4);
+        // Nothing but the dropped duplicate has an n.
+        assert_eq!(pack.vocab_of(None).id('n'), None);
         let keep = PackOptions { keep_duplicates: true, threads: 3 };
         pack_to(&out, &data, &keep, &|_| ()).unwrap();
         let kept = Pack::open(&out).unwrap();
