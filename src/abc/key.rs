@@ -134,8 +134,7 @@ fn apply_words(text: &str, key: &mut Key) -> Result<(), String> {
             match name.to_ascii_lowercase().as_str() {
                 "clef" => key.shift = key.shift.saturating_add(clef_shift(value)),
                 "octave" => {
-                    let octaves: i8 =
-                        value.parse().map_err(|_| format!("octave={value} is not a number"))?;
+                    let octaves: i8 = value.parse().map_err(|_| format!("octave={value} is not a number"))?;
                     key.shift = key.shift.saturating_add(octaves.clamp(-9, 9) * 12);
                 }
                 "transpose" | "t" => {
@@ -174,8 +173,22 @@ pub fn voice_shift(text: &str) -> i8 {
 
 fn is_clef(word: &str) -> bool {
     let name = word.trim_end_matches(['+', '-', '8', '1', '5', '2', '3', '4']);
-    ["treble", "alto", "tenor", "bass", "perc", "none", "soprano", "mezzosoprano", "baritone", "auto", "C", "F", "G"]
-        .contains(&name)
+    [
+        "treble",
+        "alto",
+        "tenor",
+        "bass",
+        "perc",
+        "none",
+        "soprano",
+        "mezzosoprano",
+        "baritone",
+        "auto",
+        "C",
+        "F",
+        "G",
+    ]
+    .contains(&name)
 }
 
 fn clef_shift(word: &str) -> i8 {
@@ -245,7 +258,11 @@ mod tests {
         ] {
             let key = key(text);
             assert_eq!((key.fifths, key.minor), (fifths, minor), "{text}");
-            assert_eq!(key.alterations.iter().map(|a| i32::from(*a)).sum::<i32>(), i32::from(fifths), "{text}");
+            assert_eq!(
+                key.alterations.iter().map(|a| i32::from(*a)).sum::<i32>(),
+                i32::from(fifths),
+                "{text}"
+            );
         }
     }
 

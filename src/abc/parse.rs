@@ -143,9 +143,12 @@ impl<'t> Parser<'t> {
                 self.report(Code::StrayHeaderText, start, end, || "this line of the header is no field");
                 return;
             }
-            self.report(Code::MusicBeforeKey, start, end, || {
-                "music before the K: field that should end the header; C major is taken"
-            });
+            self.report(
+                Code::MusicBeforeKey,
+                start,
+                end,
+                || "music before the K: field that should end the header; C major is taken",
+            );
             self.start_body(header);
         }
         self.music_line(start, end);
@@ -230,9 +233,8 @@ impl<'t> Parser<'t> {
     /// The header is over: its values become those of every voice.
     fn start_body(&mut self, header: &Header) {
         self.in_body = true;
-        self.tune.unit = header.unit.unwrap_or_else(|| {
-            self.tune.meter.map_or(Fraction::ratio(1, 8), Meter::default_unit)
-        });
+        self.tune.unit =
+            header.unit.unwrap_or_else(|| self.tune.meter.map_or(Fraction::ratio(1, 8), Meter::default_unit));
         if let Some(span) = header.tempo {
             match parse_tempo(self.value(span), self.tune.unit) {
                 Ok(tempo) => self.tune.tempo = tempo,
@@ -383,7 +385,8 @@ impl<'t> Parser<'t> {
 
     /// Whether the tune already holds all that it may; said once, at `pos`.
     pub(super) fn is_full(&mut self, pos: usize) -> bool {
-        let full = self.full || self.voices.get(self.current).is_some_and(|v| v.elements.len() >= MAX_ELEMENTS);
+        let full =
+            self.full || self.voices.get(self.current).is_some_and(|v| v.elements.len() >= MAX_ELEMENTS);
         if full && !self.full {
             self.full = true;
             let end = self.tune.span.end;
