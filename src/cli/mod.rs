@@ -1,6 +1,11 @@
 //! The command line: one file per subcommand. Arguments are kept as typed here and resolved into plain
 //! configuration structs before anything runs.
 
+pub mod completions;
+pub mod doctor;
+pub mod man;
+pub mod sample;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -16,7 +21,21 @@ pub struct Cli {
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Write tunes with a trained model: ABC, MIDI and text
+    ///
+    /// A tune depends on the model, the seed, its number and the options alone: tune 5 of 8 is tune 5 of 64, on one
+    /// thread or many.
+    Sample(sample::SampleArgs),
+    /// Tell what this machine offers and which engine would run on it
+    Doctor(doctor::DoctorArgs),
+    /// Print a completion script for a shell
+    ///
+    /// For bash: songrnn-fast completions bash > ~/.local/share/bash-completion/completions/songrnn-fast
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write the pages of all commands into a folder
+    Man(man::ManArgs),
+}
 
 /// How a command that did not fail ended; see [`Outcome::code`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +81,12 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<Outcome> {
-    match cli.command {}
+    match &cli.command {
+        Command::Sample(args) => sample::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
+    }
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
