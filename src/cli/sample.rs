@@ -25,13 +25,19 @@ pub struct SampleArgs {
     #[arg(long, value_name = "RUN|FILE")]
     pub model: Option<PathBuf>,
     /// How many tunes; up to three are printed as well
-    #[arg(short = 'n', long = "tunes", value_name = "N", default_value_t = 64)]
+    #[arg(
+        short = 'n',
+        long = "tunes",
+        value_name = "N",
+        default_value_t = 64,
+        allow_negative_numbers = true
+    )]
     pub tunes: usize,
     /// How daring: below 1 the probable characters gain, above 1 the improbable ones; 0 always takes the most probable
     #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true)]
     pub temperature: f32,
     /// Choose among the K most probable characters only; 0 = all
-    #[arg(long, value_name = "K", default_value_t = 0)]
+    #[arg(long, value_name = "K", default_value_t = 0, allow_negative_numbers = true)]
     pub top_k: usize,
     /// Choose among the most probable characters whose probabilities sum to P, above 0 and at most 1; 1 = all
     #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
@@ -46,10 +52,10 @@ pub struct SampleArgs {
     )]
     pub prime: String,
     /// The most characters of a tune, the prime included; a tune that the model has not ended there is cut off
-    #[arg(long, value_name = "N", default_value_t = 2000)]
+    #[arg(long, value_name = "N", default_value_t = 2000, allow_negative_numbers = true)]
     pub max_chars: usize,
     /// Seed of the random numbers: the same seed gives the same tunes
-    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    #[arg(long, value_name = "SEED", default_value_t = 1, allow_negative_numbers = true)]
     pub seed: u64,
     /// Folder for the tunes; without it, a new one: tunes/MODEL-seedSEED
     #[arg(long, value_name = "DIR")]
@@ -58,7 +64,7 @@ pub struct SampleArgs {
     #[arg(long, value_name = "LIST", default_value = "abc,txt,mid")]
     pub format: Formats,
     /// Threads; 0 = one a core
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub threads: usize,
     /// Leave chord symbols out of the MIDI files
     #[arg(long)]

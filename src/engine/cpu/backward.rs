@@ -14,7 +14,10 @@ use crate::model::CellKind;
 /// # Safety
 /// As `forward`; MR is the geometry's tile height, B = G.
 #[inline(always)]
-pub unsafe fn backward<S: Simd, const B: usize, const MR: usize, const NV: usize>(pass: &Pass, slice: &mut Slice) {
+pub unsafe fn backward<S: Simd, const B: usize, const MR: usize, const NV: usize>(
+    pass: &Pass,
+    slice: &mut Slice,
+) {
     let geo = pass.geo;
     let (hidden, width) = (geo.shape.hidden, slice.width);
     let (rows, panel) = (geo.units * width, geo.isa.panel());
@@ -30,7 +33,14 @@ pub unsafe fn backward<S: Simd, const B: usize, const MR: usize, const NV: usize
             if layer > 0 {
                 let mask = mask_of(pass, slice, layer - 1, t, rows);
                 let weights = pass.weights.layers[layer].back_ih.ptr();
-                into_layer::<S, MR, NV>(slice.dx.ptr_mut().add(t * rows), weights, d_input, B * hidden, hidden, mask);
+                into_layer::<S, MR, NV>(
+                    slice.dx.ptr_mut().add(t * rows),
+                    weights,
+                    d_input,
+                    B * hidden,
+                    hidden,
+                    mask,
+                );
             }
             // The records of this step are dead: its tiles take their place.
             let to = slice.layers[layer].records.ptr_mut().add(t * slice.record_stride);
@@ -66,7 +76,8 @@ unsafe fn step<S: Simd, const B: usize, const MR: usize, const NV: usize>(
     let h_after = slice.layers[layer].h.ptr().add((t + 1) * rows);
     let records = slice.layers[layer].records.ptr().add(t * slice.record_stride);
     let c_before = slice.layers[layer].c_before.ptr();
-    let records_before = slice.layers[layer].records.ptr().wrapping_add(t.wrapping_sub(1).wrapping_mul(slice.record_stride));
+    let records_before =
+        slice.layers[layer].records.ptr().wrapping_add(t.wrapping_sub(1).wrapping_mul(slice.record_stride));
     let weights = pass.weights.layers[layer].back_hh.ptr();
     let dx = slice.dx.ptr().add(t * rows);
     let dg = slice.dg.ptr_mut().add(now);
@@ -115,7 +126,8 @@ unsafe fn step<S: Simd, const B: usize, const MR: usize, const NV: usize>(
                         };
                         let d_tanh = S::sub(one, S::mul(tanh_c, tanh_c));
                         let dc_now = S::fma(S::mul(dh, out), d_tanh, S::load(dc.add(at)));
-                        let mut d_forget = S::mul(S::mul(dc_now, c_prev), S::mul(forget, S::sub(one, forget)));
+                        let mut d_forget =
+                            S::mul(S::mul(dc_now, c_prev), S::mul(forget, S::sub(one, forget)));
                         let mut dc_prev = S::mul(dc_now, forget);
                         if here_reset {
                             let keep = S::load(keep_here.add(lane));

@@ -21,7 +21,13 @@ pub struct Batch {
 
 impl Batch {
     /// Makes room. The carried state survives a change of T or of dropout, and is zero after a change of B.
-    pub fn fit(&mut self, geo: &Geometry, kind: Use, streams: usize, steps: usize) -> Result<(), EngineError> {
+    pub fn fit(
+        &mut self,
+        geo: &Geometry,
+        kind: Use,
+        streams: usize,
+        steps: usize,
+    ) -> Result<(), EngineError> {
         if self.kind == Some(kind) && self.streams == streams && self.steps >= steps {
             return Ok(());
         }
@@ -72,7 +78,9 @@ impl Batch {
     /// Sum of the losses of the first `steps` steps, in f64, slice by slice.
     pub fn loss_sum(&self, steps: usize) -> f64 {
         let slices = self.slices.iter();
-        slices.map(|s| s.losses.as_slice()[..steps * s.width].iter().map(|&x| f64::from(x)).sum::<f64>()).sum()
+        slices
+            .map(|s| s.losses.as_slice()[..steps * s.width].iter().map(|&x| f64::from(x)).sum::<f64>())
+            .sum()
     }
 
     /// The carried state: h and c, each [L, B, H]; c empty for cells without one.

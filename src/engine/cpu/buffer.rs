@@ -62,7 +62,10 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         // SAFETY: allocated in `zeros` with this very layout.
         unsafe {
-            dealloc(self.pointer.as_ptr().cast(), Layout::from_size_align_unchecked(self.len.max(1) * 4, ALIGN));
+            dealloc(
+                self.pointer.as_ptr().cast(),
+                Layout::from_size_align_unchecked(self.len.max(1) * 4, ALIGN),
+            );
         }
     }
 }

@@ -6,9 +6,9 @@
 use super::forward::{Pass, forward};
 use super::geometry::{Geometry, Isa};
 use super::gradient::{self, Job};
-use super::simd::{Portable, Simd};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
+use super::simd::{Portable, Simd};
 use super::space::Slice;
 use super::update::{self, Step};
 use super::{backward::backward, head};
@@ -30,7 +30,11 @@ pub enum Work {
 /// # Safety
 /// As `forward`, with (A, B) the unit block and gates of the cell and MR the tile height of S's instruction set.
 #[inline(always)]
-unsafe fn slice<S: Simd, const A: usize, const B: usize, const MR: usize, const NV: usize>(work: Work, pass: &Pass, slice: &mut Slice) {
+unsafe fn slice<S: Simd, const A: usize, const B: usize, const MR: usize, const NV: usize>(
+    work: Work,
+    pass: &Pass,
+    slice: &mut Slice,
+) {
     forward::<S, A, B, NV>(pass, slice);
     match work {
         Work::Train => {

@@ -74,7 +74,10 @@ pub struct Pass<'a> {
 /// The machine has S's instructions; A = UB and B = G of the pass's geometry; the slice was made for this geometry,
 /// NV vectors wide, with room for `pass.steps`.
 #[inline(always)]
-pub unsafe fn forward<S: Simd, const A: usize, const B: usize, const NV: usize>(pass: &Pass, slice: &mut Slice) {
+pub unsafe fn forward<S: Simd, const A: usize, const B: usize, const NV: usize>(
+    pass: &Pass,
+    slice: &mut Slice,
+) {
     let geo = pass.geo;
     let rows = geo.units * slice.width;
     for layer in 0..geo.shape.layers {
@@ -206,7 +209,8 @@ fn drop_output(geo: &Geometry, slice: &mut Slice, layer: usize, t: usize, rows: 
     let mask = &mut space.mask.as_mut_slice()[t * rows..][..rows];
     for lane in 0..used {
         for quad in 0..geo.shape.hidden.div_ceil(4) {
-            let words = rng::dropout_words(dropout.seed, layer as u32, time, (first + lane) as u32, quad as u32);
+            let words =
+                rng::dropout_words(dropout.seed, layer as u32, time, (first + lane) as u32, quad as u32);
             for (i, word) in words.into_iter().enumerate() {
                 // Units are padded to a multiple of four, so every quad has its rows.
                 mask[(4 * quad + i) * width + lane] = if word >= threshold { scale } else { 0.0 };

@@ -136,7 +136,12 @@ pub unsafe fn run<S: Simd, const MR: usize>(geo: &Geometry, slices: &[Slice], st
 
 /// acc[i][v] += sum over lanes of x[i][lane] * tile[lane][v].
 #[inline(always)]
-unsafe fn product<S: Simd, const MR: usize>(acc: &mut [[S::V; 2]; MR], x: *const f32, width: usize, tile: *const f32) {
+unsafe fn product<S: Simd, const MR: usize>(
+    acc: &mut [[S::V; 2]; MR],
+    x: *const f32,
+    width: usize,
+    tile: *const f32,
+) {
     let mut sum = *acc;
     for lane in 0..width {
         let row = tile.add(lane * 2 * S::LANES);
@@ -188,7 +193,8 @@ pub fn collect(geo: &Geometry, jobs: &[Job], factor: f32, grads: &mut [f32]) {
     };
     for layer in 0..shape.layers {
         let at = shape.layer_ranges(layer);
-        let (source, depth) = if layer == 0 { (Source::Characters, vocab) } else { (Source::Input(layer), hidden) };
+        let (source, depth) =
+            if layer == 0 { (Source::Characters, vocab) } else { (Source::Input(layer), hidden) };
         matrix(source, &mut grads[at.weight_ih], depth, gates);
         matrix(Source::Recurrent(layer), &mut grads[at.weight_hh], hidden, gates);
         bias(source, &mut grads[at.bias_ih], gates);

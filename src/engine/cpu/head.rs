@@ -26,7 +26,12 @@ pub unsafe fn logits<S: Simd, const MR: usize, const NV: usize>(pass: &Pass, sli
                 acc[i][0][v] = bias;
             }
         }
-        product::<S, MR, 1, NV>(&mut acc, pass.weights.head.ptr().add(block * MR * geo.shape.hidden), x, geo.shape.hidden);
+        product::<S, MR, 1, NV>(
+            &mut acc,
+            pass.weights.head.ptr().add(block * MR * geo.shape.hidden),
+            x,
+            geo.shape.hidden,
+        );
         for i in 0..MR {
             for v in 0..NV {
                 S::store(out.add((block * MR + i) * slice.width + v * S::LANES), acc[i][0][v]);
@@ -41,7 +46,10 @@ pub unsafe fn logits<S: Simd, const MR: usize, const NV: usize>(pass: &Pass, sli
 /// # Safety
 /// As [`logits`], for all steps.
 #[inline(always)]
-pub unsafe fn losses<S: Simd, const MR: usize, const NV: usize, const TRAIN: bool>(pass: &Pass, slice: &mut Slice) {
+pub unsafe fn losses<S: Simd, const MR: usize, const NV: usize, const TRAIN: bool>(
+    pass: &Pass,
+    slice: &mut Slice,
+) {
     let geo = pass.geo;
     let (width, vocab) = (slice.width, geo.shape.vocab);
     let panel = geo.isa.panel();
@@ -147,7 +155,8 @@ pub unsafe fn into_layer<S: Simd, const MR: usize, const NV: usize>(
         for i in 0..MR {
             for v in 0..NV {
                 let at = (block * MR + i) * width + v * S::LANES;
-                let value = if mask.is_null() { acc[i][0][v] } else { S::mul(acc[i][0][v], S::load(mask.add(at))) };
+                let value =
+                    if mask.is_null() { acc[i][0][v] } else { S::mul(acc[i][0][v], S::load(mask.add(at))) };
                 S::store(out.add(at), value);
             }
         }

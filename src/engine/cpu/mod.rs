@@ -27,15 +27,15 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 
 use super::{
-    Chunk, Engine, EngineError, EngineInfo, EngineSpec, EngineState, Hyper, LayerActivations, Precision, SampleRequest,
-    SampledTune, Stats, Ticket,
+    Chunk, Engine, EngineError, EngineInfo, EngineSpec, EngineState, Hyper, LayerActivations, Precision,
+    SampleRequest, SampledTune, Stats, Ticket,
 };
 use crate::model::{CellKind, ModelShape};
 use batch::Batch;
 use dispatch::{Work, run_gradient, run_update};
 use forward::{Dropout, Pass};
-pub use geometry::Isa;
 use geometry::Geometry;
+pub use geometry::Isa;
 use gradient::Job;
 use space::Use;
 use update::{BLOCK, Step};
@@ -82,7 +82,11 @@ impl CpuEngine {
             .num_threads(spec.threads)
             .thread_name(|i| format!("engine-{i}"))
             .build()
-            .map_err(|e| EngineError::Unsupported(format!("threads could not be started: {e}; use a smaller --threads")))?;
+            .map_err(|e| {
+                EngineError::Unsupported(format!(
+                    "threads could not be started: {e}; use a smaller --threads"
+                ))
+            })?;
         let params = zeros(spec.shape.params(), "parameters")?;
         Ok(CpuEngine {
             geo,
@@ -123,7 +127,11 @@ impl CpuEngine {
         }
         let predicted = chunk.predicted();
         let pass = Pass {
-            dropout: dropout.then_some(Dropout { p: hyper.dropout, seed: hyper.seed, time: hyper.time as u32 }),
+            dropout: dropout.then_some(Dropout {
+                p: hyper.dropout,
+                seed: hyper.seed,
+                time: hyper.time as u32,
+            }),
             gradient_scale: self.loss_scale / predicted.max(1) as f32,
             ..CpuEngine::pass(geo, &self.weights, self.precision, chunk.steps)
         };
@@ -136,8 +144,10 @@ impl CpuEngine {
             gradient::collect(geo, jobs, unscale, grads);
             training.carry(geo, chunk.steps);
             // Partial sums over fixed blocks, added in order: the same for any number of threads.
-            let squares: Vec<f64> =
-                grads.par_chunks(BLOCK).map(|b| b.iter().map(|&g| f64::from(g) * f64::from(g)).sum()).collect();
+            let squares: Vec<f64> = grads
+                .par_chunks(BLOCK)
+                .map(|b| b.iter().map(|&g| f64::from(g) * f64::from(g)).sum())
+                .collect();
             squares.iter().sum::<f64>().sqrt()
         });
         Ok(Stats {
@@ -334,14 +344,17 @@ impl Engine for CpuEngine {
             for t in 0..ids.len() {
                 let h = |unit: usize| space.h.as_slice()[(t + 1) * rows + unit * width];
                 let record = |unit: usize, slot: usize| {
-                    space.records.as_slice()[t * slice.record_stride + (unit * self.geo.record + slot) * width]
+                    space.records.as_slice()
+                        [t * slice.record_stride + (unit * self.geo.record + slot) * width]
                 };
                 out.h.extend((0..hidden).map(h));
                 if cell == CellKind::Lstm {
                     out.c.extend((0..hidden).map(|unit| record(unit, 4)));
                 }
                 for gate in 0..gates {
-                    out.gates.extend((0..hidden).map(|u| if cell == CellKind::Rnn { h(u) } else { record(u, gate) }));
+                    out.gates.extend(
+                        (0..hidden).map(|u| if cell == CellKind::Rnn { h(u) } else { record(u, gate) }),
+                    );
                 }
             }
             out

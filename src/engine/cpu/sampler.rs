@@ -31,7 +31,13 @@ pub fn sample(pass: &Pass, request: &SampleRequest) -> Result<Vec<SampledTune>, 
     Ok(done.into_iter().map(|(_, tune)| tune).collect())
 }
 
-fn run(pass: &Pass, request: &SampleRequest, slice: &mut Slice, next: &AtomicUsize, done: &Mutex<Vec<(usize, SampledTune)>>) {
+fn run(
+    pass: &Pass,
+    request: &SampleRequest,
+    slice: &mut Slice,
+    next: &AtomicUsize,
+    done: &Mutex<Vec<(usize, SampledTune)>>,
+) {
     let (vocab, width) = (pass.geo.shape.vocab, slice.width);
     let rows = pass.geo.units * width;
     let mut lanes: Vec<Option<(usize, Stream)>> = vec![None; width];

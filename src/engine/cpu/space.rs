@@ -78,7 +78,14 @@ pub enum Use {
 
 impl Slice {
     /// Room for `used` streams from `first` on, in slices of `vectors` vectors, over `steps` steps.
-    pub fn new(geo: &Geometry, kind: Use, first: usize, used: usize, vectors: usize, steps: usize) -> Result<Slice, EngineError> {
+    pub fn new(
+        geo: &Geometry,
+        kind: Use,
+        first: usize,
+        used: usize,
+        vectors: usize,
+        steps: usize,
+    ) -> Result<Slice, EngineError> {
         let width = vectors * geo.isa.lanes();
         let rows = geo.units * width;
         let training = kind != Use::Inference;
@@ -192,8 +199,6 @@ impl Slice {
 
     /// Whether the carried state of the real streams is finite.
     pub fn carried_is_finite(&self, rows: usize) -> bool {
-        self.layers.iter().all(|l| {
-            l.h.as_slice()[..rows].iter().chain(l.c.as_slice()).all(|x| x.is_finite())
-        })
+        self.layers.iter().all(|l| l.h.as_slice()[..rows].iter().chain(l.c.as_slice()).all(|x| x.is_finite()))
     }
 }

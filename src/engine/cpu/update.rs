@@ -56,7 +56,14 @@ impl Step {
 /// # Safety
 /// The machine has S's instructions; `n` elements are readable and writable behind each pointer.
 #[inline(always)]
-pub unsafe fn apply<S: Simd>(step: &Step, p: *mut f32, g: *const f32, first: *mut f32, second: *mut f32, n: usize) {
+pub unsafe fn apply<S: Simd>(
+    step: &Step,
+    p: *mut f32,
+    g: *const f32,
+    first: *mut f32,
+    second: *mut f32,
+    n: usize,
+) {
     let whole = n / S::LANES * S::LANES;
     for i in (0..whole).step_by(S::LANES) {
         vector::<S>(step, p.add(i), g.add(i), first.add(i), second.add(i));
@@ -65,7 +72,8 @@ pub unsafe fn apply<S: Simd>(step: &Step, p: *mut f32, g: *const f32, first: *mu
         // The tail through a padded copy: the same arithmetic for every element.
         let mut tail = [[0.0f32; 16]; 4];
         let rest = n - whole;
-        for (copy, from) in tail.iter_mut().zip([p.cast_const(), g, first.cast_const(), second.cast_const()]) {
+        for (copy, from) in tail.iter_mut().zip([p.cast_const(), g, first.cast_const(), second.cast_const()])
+        {
             std::ptr::copy_nonoverlapping(from.add(whole), copy.as_mut_ptr(), rest);
         }
         let [tp, tg, tf, ts] = &mut tail;

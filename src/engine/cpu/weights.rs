@@ -87,12 +87,23 @@ impl Weights {
 /// Runs `fill` over blocks of `size` elements, in parallel.
 fn blocks(buffer: &mut Buffer, size: usize, fill: impl Fn(usize, &mut [f32]) + Sync) {
     if size > 0 {
-        buffer.as_mut_slice().par_chunks_exact_mut(size).enumerate().for_each(|(block, out)| fill(block, out));
+        buffer
+            .as_mut_slice()
+            .par_chunks_exact_mut(size)
+            .enumerate()
+            .for_each(|(block, out)| fill(block, out));
     }
 }
 
 /// out[k][i] = value(k, block * rows + i) for rows below `limit`; the rest stays zero.
-fn tile(out: &mut [f32], depth: usize, rows: usize, block: usize, limit: usize, value: impl Fn(usize, usize) -> f32) {
+fn tile(
+    out: &mut [f32],
+    depth: usize,
+    rows: usize,
+    block: usize,
+    limit: usize,
+    value: impl Fn(usize, usize) -> f32,
+) {
     let used = rows.min(limit.saturating_sub(block * rows));
     for k in 0..depth {
         for i in 0..used {
