@@ -115,9 +115,6 @@ impl CpuEngine {
     /// Forward and backward over a chunk; gradients into `self.grads`, unscaled; the state is carried.
     fn gradients(&mut self, chunk: &Chunk, hyper: &Hyper) -> Result<Stats, EngineError> {
         chunk.check(self.geo.shape.vocab)?;
-        if chunk.steps == 0 || chunk.streams == 0 {
-            return Err(EngineError::Chunk("T and B must be at least 1".into()));
-        }
         let geo = &self.geo;
         let dropout = hyper.dropout > 0.0;
         self.training.fit(geo, Use::Training { dropout }, chunk.streams, chunk.steps)?;
@@ -206,9 +203,6 @@ impl CpuEngine {
 
     fn evaluate(&mut self, chunk: &Chunk) -> Result<(), EngineError> {
         chunk.check(self.geo.shape.vocab)?;
-        if chunk.steps == 0 || chunk.streams == 0 {
-            return Err(EngineError::Chunk("T and B must be at least 1".into()));
-        }
         self.evaluation.fit(&self.geo, Use::Inference, chunk.streams, chunk.steps)?;
         let pass = CpuEngine::pass(&self.geo, &self.weights, self.precision, chunk.steps);
         let evaluation = &mut self.evaluation;
@@ -329,8 +323,8 @@ impl Engine for CpuEngine {
 
     /// Gates are what the cell used: LSTM i, f, g, o; GRU r, z, n; RNN h itself.
     fn tap(&mut self, ids: &[u16]) -> Result<Vec<LayerActivations>, EngineError> {
-        let mut chunk = Chunk::new(ids.len().max(1), 1);
-        chunk.ids[..ids.len()].copy_from_slice(ids);
+        let mut chunk = Chunk::new(ids.len(), 1);
+        chunk.ids.copy_from_slice(ids);
         chunk.check(self.geo.shape.vocab)?;
         let mut batch = Batch::default();
         batch.fit(&self.geo, Use::Training { dropout: false }, 1, chunk.steps)?;
@@ -359,7 +353,6 @@ impl Engine for CpuEngine {
             }
             out
         });
-        // h[0] was overwritten by the carried state, which is of no use here: t + 1 starts at 1.
         Ok(layers.collect())
     }
 
