@@ -1,10 +1,12 @@
 //! The command line: one file per subcommand. Arguments are kept as typed here and resolved into plain
 //! configuration structs before anything runs.
 
-pub mod completions;
-pub mod doctor;
-pub mod man;
-pub mod sample;
+mod check;
+mod completions;
+mod doctor;
+mod man;
+mod midi;
+mod sample;
 
 use std::process::ExitCode;
 
@@ -35,6 +37,10 @@ pub enum Command {
     Completions(completions::CompletionsArgs),
     /// Print the manual page, or write the pages of all commands into a folder
     Man(man::ManArgs),
+    /// Say what is wrong with ABC files: line, column, and a caret under the place.
+    Check(check::Args),
+    /// Convert the tunes of ABC files to MIDI.
+    Midi(midi::Args),
 }
 
 /// How a command that did not fail ended; see [`Outcome::code`].
@@ -86,6 +92,8 @@ fn run(cli: &Cli) -> anyhow::Result<Outcome> {
         Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Midi(args) => midi::run(args),
     }
 }
 
