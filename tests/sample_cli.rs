@@ -37,8 +37,8 @@ fn program(folder: &Path) -> Command {
 
 /// Samples with these arguments; (exit code, standard output, standard error).
 fn sample(folder: &Path, args: &[&str]) -> (i32, String, String) {
-    let output =
-        program(folder).arg("sample").args(["--model", "m.safetensors"]).args(args).output().unwrap();
+    let model: &[&str] = if args.contains(&"--model") { &[] } else { &["--model", "m.safetensors"] };
+    let output = program(folder).arg("sample").args(model).args(args).output().unwrap();
     (
         output.status.code().expect("no signal"),
         String::from_utf8(output.stdout).unwrap(),
