@@ -2,7 +2,11 @@
 //! configuration structs before anything runs.
 
 mod check;
+mod completions;
+mod doctor;
+mod man;
 mod midi;
+mod sample;
 
 use std::process::ExitCode;
 
@@ -20,6 +24,19 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write tunes with a trained model: ABC, MIDI and text
+    ///
+    /// A tune depends on the model, the seed, its number and the options alone: tune 5 of 8 is tune 5 of 64, on one
+    /// thread or many.
+    Sample(sample::SampleArgs),
+    /// Tell what this machine offers and which engine would run on it
+    Doctor(doctor::DoctorArgs),
+    /// Print a completion script for a shell
+    ///
+    /// For bash: songrnn-fast completions bash > ~/.local/share/bash-completion/completions/songrnn-fast
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write the pages of all commands into a folder
+    Man(man::ManArgs),
     /// Say what is wrong with ABC files: line, column, and a caret under the place.
     Check(check::Args),
     /// Convert the tunes of ABC files to MIDI.
@@ -71,6 +88,10 @@ pub fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> anyhow::Result<Outcome> {
     match &cli.command {
+        Command::Sample(args) => sample::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
         Command::Check(args) => check::run(args),
         Command::Midi(args) => midi::run(args),
     }
