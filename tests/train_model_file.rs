@@ -122,8 +122,12 @@ fn foreign(model: &ModelFile, change: impl FnOnce(&mut Parts)) -> (tempfile::Tem
                 Some(name) => (name, safetensors::Dtype::F16, 2),
                 None => (name.as_str(), safetensors::Dtype::F32, 4),
             };
-            let bytes: &'static [u8] =
-                data.iter().flat_map(|v| v.to_le_bytes()).take(width * data.len()).collect::<Vec<u8>>().leak();
+            let bytes: &'static [u8] = data
+                .iter()
+                .flat_map(|v| v.to_le_bytes())
+                .take(width * data.len())
+                .collect::<Vec<u8>>()
+                .leak();
             (name.to_string(), safetensors::tensor::TensorView::new(dtype, dims.clone(), bytes).unwrap())
         })
         .collect();
@@ -178,12 +182,15 @@ fn every_fault_has_a_name() {
     check(Box::new(set("vocab", r#"["<start>","<end>","a"]"#)), |p| {
         matches!(p, ModelProblem::VocabSize { vocab: 3, .. })
     });
-    check(Box::new(|p| p.1.retain(|t| t.0 != "rnn.weight_hh_l0")), |p| {
-        matches!(p, ModelProblem::Tensors(TensorError::Missing { name, .. }) if name == "rnn.weight_hh_l0")
-    });
-    check(Box::new(|p| p.1[1].1.reverse()), |p| matches!(p, ModelProblem::Tensors(TensorError::Dims { .. })) || {
-        // A square tensor reads the same both ways.
-        matches!(p, ModelProblem::Tensors(_))
+    check(
+        Box::new(|p| p.1.retain(|t| t.0 != "rnn.weight_hh_l0")),
+        |p| matches!(p, ModelProblem::Tensors(TensorError::Missing { name, .. }) if name == "rnn.weight_hh_l0"),
+    );
+    check(Box::new(|p| p.1[1].1.reverse()), |p| {
+        matches!(p, ModelProblem::Tensors(TensorError::Dims { .. })) || {
+            // A square tensor reads the same both ways.
+            matches!(p, ModelProblem::Tensors(_))
+        }
     });
     check(Box::new(|p| p.1[0].0 += "|F16"), |p| matches!(p, ModelProblem::Tensors(TensorError::Type { .. })));
     check(Box::new(|p| p.1[0].2[0] = f32::NAN), |p| matches!(p, ModelProblem::NotFinite { index: 0, .. }));
@@ -202,7 +209,8 @@ fn other_files_are_told_apart() {
     // A header that claims exabytes, and one that claims more tensors' bytes than there are.
     std::fs::write(&path, [u64::MAX.to_le_bytes().as_slice(), b"{}"].concat()).unwrap();
     assert!(matches!(problem(&path), ModelProblem::Tensors(TensorError::NotSafetensors(_))));
-    let header = br#"{"a":{"dtype":"F32","shape":[1152921504606846975],"data_offsets":[0,4611686018427387900]}}"#;
+    let header =
+        br#"{"a":{"dtype":"F32","shape":[1152921504606846975],"data_offsets":[0,4611686018427387900]}}"#;
     std::fs::write(&path, [(header.len() as u64).to_le_bytes().as_slice(), header].concat()).unwrap();
     assert!(matches!(problem(&path), ModelProblem::Tensors(TensorError::Length { .. })));
 }
@@ -279,8 +287,5 @@ fn a_run_folder_gives_its_best_weights_else_its_last() {
     assert_eq!(locate(Some(&run)).unwrap(), run.join("last.safetensors"));
     model.save(&run.join("best.safetensors")).unwrap();
     assert_eq!(locate(Some(&run)).unwrap(), run.join("best.safetensors"));
-    assert!(matches!(
-        locate(Some(&folder.path().join("none"))).unwrap_err().problem,
-        ModelProblem::NotFound
-    ));
+    assert!(matches!(locate(Some(&folder.path().join("none"))).unwrap_err().problem, ModelProblem::NotFound));
 }

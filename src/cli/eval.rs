@@ -66,7 +66,10 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<Outcome> {
     writeln!(out, "characters  {} predicted (every character and <end>)", reported.chars)?;
     if unknown > 0 {
         let list: String = characters.iter().take(20).collect();
-        writeln!(out, "unknown     {unknown} characters that the model does not know, read as <unk>: {list:?}")?;
+        writeln!(
+            out,
+            "unknown     {unknown} characters that the model does not know, read as <unk>: {list:?}"
+        )?;
     }
     writeln!(out, "loss        {:.4} nats a character", reported.nats_per_char)?;
     writeln!(out, "            {:.4} bits a character", reported.bits_per_char)?;

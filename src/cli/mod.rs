@@ -1,6 +1,9 @@
 //! The command line: one file per subcommand. Arguments are kept as typed here and resolved into plain
 //! configuration structs before anything runs.
 
+pub mod eval;
+pub mod train;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -16,7 +19,12 @@ pub struct Cli {
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Train a model; Ctrl-C saves and stops, --resume goes on
+    Train(Box<train::TrainArgs>),
+    /// Tell a model's loss over some tunes
+    Eval(eval::EvalArgs),
+}
 
 /// How a command that did not fail ended; see [`Outcome::code`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +70,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<Outcome> {
-    match cli.command {}
+    match &cli.command {
+        Command::Train(args) => train::run(args),
+        Command::Eval(args) => eval::run(args),
+    }
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

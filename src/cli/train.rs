@@ -175,7 +175,7 @@ pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
 }
 
 fn train(args: &TrainArgs) -> Result<Outcome, TrainError> {
-    let mut progress = Progress::new();
+    let progress = Progress::new();
     if let Err(error) = interrupt::install() {
         progress.say(&format!("note: Ctrl-C will not save before it stops ({error})"));
     }
@@ -208,7 +208,9 @@ pub fn check_device(device: Option<&str>, kernel: Option<Kernel>) -> Result<(), 
         None | Some("auto" | "cpu") => {}
         Some(cuda)
             if cuda == "cuda"
-                || cuda.strip_prefix("cuda:").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())) =>
+                || cuda
+                    .strip_prefix("cuda:")
+                    .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())) =>
         {
             return Err(UsageError(format!("--device {cuda}: {no_cuda}")));
         }

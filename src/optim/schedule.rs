@@ -107,6 +107,9 @@ mod tests {
     #[test]
     fn step_halves_every_second_epoch_down_to_the_minimum() {
         let r = rate(Schedule::Step);
-        assert_eq!([r.at(19), r.at(20), r.at(39), r.at(40), r.at(60), r.at(900)], [0.8, 0.4, 0.4, 0.2, 0.1, 0.1]);
+        assert_eq!(
+            [r.at(19), r.at(20), r.at(39), r.at(40), r.at(60), r.at(900)],
+            [0.8, 0.4, 0.4, 0.2, 0.1, 0.1]
+        );
     }
 }

@@ -143,8 +143,7 @@ fn assemble(
     }
     config.check().map_err(TrainError::Usage)?;
     let training = &config.training;
-    let spec =
-        EngineSpec { shape: config.model, precision: training.precision, threads: training.threads };
+    let spec = EngineSpec { shape: config.model, precision: training.precision, threads: training.threads };
     let mut engine = engine::build(&spec)?;
     if config != before {
         write_config(&folder, &config)?;
@@ -186,7 +185,9 @@ fn assemble(
 fn over_again(state: &LoopState, config: &RunConfig) -> bool {
     let training = &config.training;
     match state.finished {
-        Some(Finish::Patience) => training.patience.is_some_and(|patience| state.evals_since_best >= patience),
+        Some(Finish::Patience) => {
+            training.patience.is_some_and(|patience| state.evals_since_best >= patience)
+        }
         _ => {
             training.steps.is_some_and(|steps| state.step >= steps)
                 || training.epochs.is_some_and(|epochs| state.epochs >= epochs)
@@ -205,7 +206,9 @@ fn choose_batch(config: &mut RunConfig, tunes: usize, progress: &Progress) -> Re
         None => {
             config.training.batch = Some(DEFAULT.min(tunes));
             if tunes < DEFAULT {
-                progress.say(&format!("note: --batch {tunes} instead of {DEFAULT}, as there are {tunes} training tunes"));
+                progress.say(&format!(
+                    "note: --batch {tunes} instead of {DEFAULT}, as there are {tunes} training tunes"
+                ));
             }
             Ok(())
         }
@@ -221,7 +224,8 @@ fn refuse_other(
 ) -> Result<(), TrainError> {
     let mut differences = Vec::new();
     if checkpoint.shape != config.model {
-        differences.push(format!("shape: last.safetensors has {}, config.toml {}", checkpoint.shape, config.model));
+        differences
+            .push(format!("shape: last.safetensors has {}, config.toml {}", checkpoint.shape, config.model));
     }
     if checkpoint.vocab != *vocab {
         let lacks = |a: &Vocab, b: &Vocab| -> String {
@@ -273,7 +277,9 @@ fn describe(config: &RunConfig, data: &TrainData, engine: engine::EngineInfo, pr
         config.training.seq_len,
     ));
     if data.val.is_none() {
-        progress.say("note: no validation tunes; best.safetensors will be the weights of the lowest training loss");
+        progress.say(
+            "note: no validation tunes; best.safetensors will be the weights of the lowest training loss",
+        );
     }
     for (name, part) in [("validation", &data.val), ("test", &data.test)] {
         let Some(part) = part else { continue };

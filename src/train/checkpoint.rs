@@ -95,10 +95,9 @@ impl Checkpoint {
             Err(ModelFileError { problem: ModelProblem::NotFound, .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let text = file
-            .metadata()
-            .get(TRAINING)
-            .ok_or_else(|| refuse(&path, "it is a model without training state (no `training` in its metadata)"))?;
+        let text = file.metadata().get(TRAINING).ok_or_else(|| {
+            refuse(&path, "it is a model without training state (no `training` in its metadata)")
+        })?;
         let training: Training = serde_json::from_str(text).map_err(|error| refuse(&path, error))?;
         let mut read = |name: &str| read(&mut file, &path, name);
         let mut engine = EngineState {
@@ -144,7 +143,9 @@ fn tensor<'a>(name: &str, data: &'a [f32]) -> TensorRef<'a> {
 fn read(file: &mut TensorFile, path: &Path, name: &str) -> Result<Vec<f32>, CheckpointError> {
     let length = match file.dims(name) {
         Some(&[length]) => length,
-        Some(dims) => return Err(refuse(path, format!("tensor `{name}` is {dims:?}, expected one dimension"))),
+        Some(dims) => {
+            return Err(refuse(path, format!("tensor `{name}` is {dims:?}, expected one dimension")));
+        }
         None => return Err(refuse(path, format!("it has no tensor `{name}`"))),
     };
     file.read(name, &[length]).map_err(|error: TensorError| refuse(path, error))

@@ -100,8 +100,7 @@ pub fn prepare(config: &mut RunConfig, folder: &Path, progress: &Progress) -> Re
 /// Opens all of DATA for an evaluation, duplicates kept. What has to be packed for that is gone afterwards.
 pub fn open_all(data: &[PathBuf]) -> Result<Pack, CorpusError> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let name =
-        format!("songrnn-fast-{}-{}.pack", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let name = format!("songrnn-fast-{}-{}.pack", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let path = std::env::temp_dir().join(name);
     let opened = open_data(data, true, &path);
     // The map keeps the content; where a system refuses to remove a mapped file, it cleans up its temporary folder.
@@ -134,7 +133,8 @@ impl Place<'_> {
                 progress.say(&format!("note: {note}"));
             }
             if pack.duplicates() > 0 && self.of == "data" {
-                let done = if pack.duplicates_kept() { "kept" } else { "left out (--keep-duplicates keeps them)" };
+                let done =
+                    if pack.duplicates_kept() { "kept" } else { "left out (--keep-duplicates keeps them)" };
                 progress.say(&format!("note: {} duplicate tunes, {done}", pack.duplicates()));
             }
             // A corpus that the user packed is checked by its own checksum; files are remembered one by one.
@@ -148,7 +148,11 @@ impl Place<'_> {
         let found = hex(pack.checksum());
         match sum {
             Some(expected) if *expected != found => Err(TrainError::Run {
-                path: if packed_before { self.pack.clone() } else { self.paths.first().cloned().unwrap_or_default() },
+                path: if packed_before {
+                    self.pack.clone()
+                } else {
+                    self.paths.first().cloned().unwrap_or_default()
+                },
                 problem: format!(
                     "another corpus than the run began with ({}): expected checksum {expected}, found {found}; restore it, or begin a new run",
                     self.of
@@ -185,7 +189,8 @@ fn check_sources(config: &RunConfig, progress: &Progress) -> Result<(), TrainErr
     }
     if let Some(first) = gone.first() {
         let more = if gone.len() > 1 { format!(" and {} more", gone.len() - 1) } else { String::new() };
-        progress.say(&format!("note: {first}{more} is gone; training goes on from the run folder's own copy"));
+        progress
+            .say(&format!("note: {first}{more} is gone; training goes on from the run folder's own copy"));
     }
     Ok(())
 }

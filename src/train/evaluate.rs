@@ -42,10 +42,7 @@ impl Part {
 
     /// Tokens to predict: characters and `<end>` of every tune.
     pub fn predictions(&self) -> u64 {
-        self.tunes
-            .iter()
-            .map(|&tune| (self.pack.token_count(tune as usize) as u64).saturating_sub(1))
-            .sum()
+        self.tunes.iter().map(|&tune| (self.pack.token_count(tune as usize) as u64).saturating_sub(1)).sum()
     }
 
     /// Characters that the model's vocabulary lacks: how many there are in the tunes, and the different ones.

@@ -74,7 +74,9 @@ fn summary(trainer: &Trainer, why: Finish, test: Option<&Reported>, tunes: &[Str
     }
     let ended = match why {
         Finish::Complete => "finished".to_string(),
-        Finish::Patience => format!("stopped early: {} validations without a better loss", state.evals_since_best),
+        Finish::Patience => {
+            format!("stopped early: {} validations without a better loss", state.evals_since_best)
+        }
     };
     text += &format!(
         "{ended} after {} epochs, {} steps, {}\n",
@@ -84,7 +86,11 @@ fn summary(trainer: &Trainer, why: Finish, test: Option<&Reported>, tunes: &[Str
     );
     if let Some(best) = &state.best {
         let of = if trainer.data.val.is_some() { "validation" } else { "training" };
-        text += &loss_line(&format!("best {of} loss"), best.loss.0, &format!("epoch {}, step {}", best.epoch, best.step));
+        text += &loss_line(
+            &format!("best {of} loss"),
+            best.loss.0,
+            &format!("epoch {}, step {}", best.epoch, best.step),
+        );
         if let Some((order, nats)) = state.ngram.as_ref().and_then(|ngram| ngram.best()) {
             let gain = nats - best.loss.0;
             let verdict = if gain > 0.0 {

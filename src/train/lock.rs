@@ -19,7 +19,7 @@ pub enum LockError {
         process: Option<u32>,
     },
     /// The lock file cannot be made or locked.
-    #[error("cannot lock {}: {source}", path.display())]
+    #[error("cannot lock {}", path.display())]
     Io {
         /// The lock file.
         path: PathBuf,
@@ -43,18 +43,14 @@ impl RunLock {
     pub fn take(folder: &Path) -> Result<RunLock, LockError> {
         let path = folder.join(LOCK);
         let fail = |source| LockError::Io { path: path.clone(), source };
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(fail)?;
+        let mut file =
+            File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(fail)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
-                let process = file.take(20).read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+                let process =
+                    file.take(20).read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
                 return Err(LockError::Held { folder: folder.into(), process });
             }
             Err(TryLockError::Error(source)) => return Err(fail(source)),

@@ -13,7 +13,7 @@ pub const METRICS: &str = "metrics.jsonl";
 
 /// A write to the metrics that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write {}: {source}; make room or repair the disk, then `train --resume` continues from the last checkpoint", path.display())]
+#[error("cannot write {}; make room or repair the disk, then `train --resume` continues from the last checkpoint", path.display())]
 pub struct MetricsError {
     /// The file.
     pub path: PathBuf,
@@ -35,8 +35,7 @@ impl Metrics {
     pub fn open(folder: &Path, length: u64) -> Result<Metrics, MetricsError> {
         let path = folder.join(METRICS);
         let opened = (|| {
-            let mut file =
-                File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
+            let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
             let length = file.metadata()?.len().min(length);
             file.set_len(length)?;
             file.seek(SeekFrom::Start(length))?;

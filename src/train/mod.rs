@@ -45,7 +45,7 @@ pub enum TrainError {
     #[error(transparent)]
     Lock(#[from] lock::LockError),
     /// A file or folder, with what was to be done.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}", path.display())]
     Io {
         /// What was to be done.
         action: &'static str,

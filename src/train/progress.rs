@@ -118,6 +118,9 @@ mod tests {
     #[test]
     fn numbers_as_people_read_them() {
         assert_eq!([short(950.0), short(12_345.0), short(1_234_567.0)], ["950", "12 k", "1.23 M"]);
-        assert_eq!([duration(3.25), duration(125.0), duration(7260.0)], ["3.2 s", "2 min 05 s", "2 h 01 min"]);
+        assert_eq!(
+            [duration(3.25), duration(125.0), duration(7260.0)],
+            ["3.2 s", "2 min 05 s", "2 h 01 min"]
+        );
     }
 }

@@ -143,7 +143,8 @@ impl Trainer {
                 return Ok(Ended::Interrupted);
             }
             self.step(&mut chunk)?;
-            let ends_epoch = self.state.cursor.predicted >= (self.state.epochs + 1).saturating_mul(self.per_epoch);
+            let ends_epoch =
+                self.state.cursor.predicted >= (self.state.epochs + 1).saturating_mul(self.per_epoch);
             if ends_epoch {
                 self.state.epochs = self.state.cursor.predicted / self.per_epoch;
             }
@@ -206,9 +207,7 @@ impl Trainer {
     fn read(&mut self, chunk: InFlight) -> Result<Unread, TrainError> {
         match chunk {
             InFlight::Read(stats) => Ok(stats),
-            InFlight::Ticket(ticket, step, limit) => {
-                Ok(Unread::new(step, &self.engine.sync(ticket)?, limit))
-            }
+            InFlight::Ticket(ticket, step, limit) => Ok(Unread::new(step, &self.engine.sync(ticket)?, limit)),
         }
     }
 
@@ -466,7 +465,12 @@ impl Trainer {
 }
 
 /// What is sampled on the way and at the end: plain tunes from `<start>`.
-pub fn sample_request(vocab: &crate::corpus::Vocab, seed: u64, first_index: u64, tunes: usize) -> SampleRequest {
+pub fn sample_request(
+    vocab: &crate::corpus::Vocab,
+    seed: u64,
+    first_index: u64,
+    tunes: usize,
+) -> SampleRequest {
     let mut banned = vec![vocab.start()];
     banned.extend(vocab.unk());
     SampleRequest {

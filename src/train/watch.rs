@@ -67,7 +67,8 @@ impl Watch {
         let loss = stats.mean_loss();
         if stats.updated {
             self.in_row = 0;
-            let weight = if self.updates == 0 { 0.0 } else { MEMORY.min(1.0 - 1.0 / f64::from(self.updates)) };
+            let weight =
+                if self.updates == 0 { 0.0 } else { MEMORY.min(1.0 - 1.0 / f64::from(self.updates)) };
             self.average.0 = weight * self.average.0 + (1.0 - weight) * loss;
             self.updates = self.updates.saturating_add(1);
             if self.updates <= WARM_UP || self.average.0 < self.lowest.0 {
