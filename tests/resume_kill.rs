@@ -120,7 +120,10 @@ fn assert_same_run(a: &Path, b: &Path, why: &str) {
             assert!(*bytes == y[name], "{why}: {file}, tensor {name} differs");
         }
     }
-    assert_eq!(fs::read(a.join("best.safetensors")).unwrap().len(), fs::read(b.join("best.safetensors")).unwrap().len());
+    assert_eq!(
+        fs::read(a.join("best.safetensors")).unwrap().len(),
+        fs::read(b.join("best.safetensors")).unwrap().len()
+    );
     assert_eq!(metrics(a), metrics(b), "{why}: metrics");
     assert_eq!(samples(a), samples(b), "{why}: samples");
 }

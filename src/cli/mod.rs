@@ -1,7 +1,9 @@
 //! The command line: one file per subcommand. Arguments are kept as typed here and resolved into plain
 //! configuration structs before anything runs.
 
+mod check;
 pub mod eval;
+mod midi;
 pub mod train;
 
 use std::process::ExitCode;
@@ -24,6 +26,10 @@ pub enum Command {
     Train(Box<train::TrainArgs>),
     /// Tell a model's loss over some tunes
     Eval(eval::EvalArgs),
+    /// Say what is wrong with ABC files: line, column, and a caret under the place.
+    Check(check::Args),
+    /// Convert the tunes of ABC files to MIDI.
+    Midi(midi::Args),
 }
 
 /// How a command that did not fail ended; see [`Outcome::code`].
@@ -73,6 +79,8 @@ fn run(cli: &Cli) -> anyhow::Result<Outcome> {
     match &cli.command {
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Midi(args) => midi::run(args),
     }
 }
 

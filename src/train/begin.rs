@@ -11,6 +11,7 @@ use super::TrainError;
 use super::checkpoint::Checkpoint;
 use super::data::{self, TrainData};
 use super::lock::{LOCK, RunLock};
+use super::metrics::METRICS;
 use super::ngram::Counts;
 use super::progress::{Progress, short};
 use super::state::{Finish, LoopState};
@@ -18,6 +19,7 @@ use super::trainer::Trainer;
 use crate::config::{CONFIG, RunConfig};
 use crate::corpus::{TrainStreams, Vocab};
 use crate::engine::{self, EngineSpec, EngineState};
+use crate::model::file::LAST;
 use crate::model::init;
 
 /// A run that is ready to go on; its folder is locked as long as this lives.
@@ -29,12 +31,13 @@ pub struct Session {
 
 /// Begins a new run in `out`, or in the next free number under `runs/`.
 pub fn new(config: RunConfig, out: Option<&Path>, progress: Progress) -> Result<Session, TrainError> {
-    let folder = match out {
+    let (folder, made) = match out {
         Some(folder) => {
+            let made = !folder.exists();
             fs::create_dir_all(folder).map_err(|source| io_error("make the folder", folder, source))?;
-            folder.to_path_buf()
+            (folder.to_path_buf(), made)
         }
-        None => next_run(Path::new("runs"))?,
+        None => (next_run(Path::new("runs"))?, true),
     };
     // Before the lock, so that a folder of something else gets no file from us; and again under it.
     if folder.join(CONFIG).exists() {
@@ -45,8 +48,24 @@ pub fn new(config: RunConfig, out: Option<&Path>, progress: Progress) -> Result<
     let lock = RunLock::take(&folder)?;
     refuse_occupied(&folder)?;
     progress.say(&format!("run folder: {}", folder.display()));
-    write_config(&folder, &config)?;
-    assemble(folder, config, lock, progress)
+    let begun =
+        write_config(&folder, &config).and_then(|()| assemble(folder.clone(), config, lock, progress));
+    if begun.is_err() && !folder.join(LAST).exists() {
+        remove_stillborn(&folder, made);
+    }
+    begun
+}
+
+/// Removes what a start that failed has written, so that nothing half-made stays behind.
+fn remove_stillborn(folder: &Path, made: bool) {
+    for name in [CONFIG, METRICS, LOCK].iter().chain(data::FILES) {
+        let _ = fs::remove_file(folder.join(name));
+    }
+    // These succeed only where nothing else lies in them.
+    let _ = fs::remove_dir(folder.join("samples"));
+    if made {
+        let _ = fs::remove_dir(folder);
+    }
 }
 
 /// Goes on with the run in `folder`. `adjust` takes over the flags that may change and refuses the others.

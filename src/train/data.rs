@@ -16,6 +16,9 @@ pub const BUILT_IN: &str = include_str!("../../data/tunebook.abc");
 /// File name of the built-in tunebook in the folder of a run that trains on it.
 const BUILT_IN_FILE: &str = "tunebook.abc";
 
+/// Every file of a run folder that this module makes.
+pub const FILES: &[&str] = &[BUILT_IN_FILE, "corpus.pack", "val.pack", "test.pack"];
+
 /// What a run trains and is evaluated on.
 #[derive(Debug, Clone)]
 pub struct TrainData {

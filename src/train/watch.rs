@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn rollbacks_in_vain_end_it_and_a_good_state_forgives() {
         let mut watch = Watch::default();
-        let mut roll = |watch: &mut Watch| {
+        let roll = |watch: &mut Watch| {
             (0..EXPLOSIONS).map(|_| watch.see(&stats(f64::NAN, false, 1.0, 1.0))).last().unwrap()
         };
         for _ in 0..ROLLBACKS {
