@@ -2,10 +2,12 @@
 //!
 //! The rooms of the house, from the ground up: [`rng`] (Philox), [`model`] (shape and initial weights), [`optim`]
 //! (optimisers), [`engine`] (the one seam: training, evaluation and sampling of whole chunks), [`sample`] (choosing
-//! characters), [`abc`] (a tolerant ABC parser and MIDI), [`corpus`] (readers, packs, batches), [`cli`] (one file per subcommand).
+//! characters), [`abc`] (a tolerant ABC parser and MIDI), [`corpus`] (readers, packs, batches), [`train`] (the loop and what
+//! surrounds it), [`config`] (what a run is), [`cli`] (one file per subcommand).
 
 pub mod abc;
 pub mod cli;
+pub mod config;
 pub mod corpus;
 pub mod engine;
 pub mod files;
@@ -13,3 +15,4 @@ pub mod model;
 pub mod optim;
 pub mod rng;
 pub mod sample;
+pub mod train;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::tensors::{self, TensorError, TensorFile, TensorRef};
 use super::{CellKind, ModelShape};
 use crate::corpus::Vocab;
+use crate::files::AtomicFile;
 
 /// The `format` that this program writes and reads.
 pub const FORMAT: &str = "songrnn-fast/1";
@@ -42,8 +43,7 @@ pub struct ModelFile {
 pub struct ModelFileError {
     /// The file or folder.
     pub path: PathBuf,
-    /// What is wrong with it.
-    #[source]
+    /// What is wrong with it; part of the message, so not its source.
     pub problem: ModelProblem,
 }
 
@@ -63,6 +63,9 @@ pub enum ModelProblem {
         "this folder has neither best.safetensors nor last.safetensors: no checkpoint was saved in it yet"
     )]
     NoCheckpoint,
+    /// The system refused to write.
+    #[error("cannot be written ({0}); a file that stood there before is intact")]
+    Write(io::Error),
     /// The container: not safetensors, truncated, damaged, a tensor missing or of other dimensions or type.
     #[error(transparent)]
     Tensors(#[from] TensorError),
@@ -175,8 +178,7 @@ impl ModelFile {
             }
         }
         list.extend_from_slice(more);
-        tensors::write_atomic(path, |out| tensors::write(out, &all, &list))
-            .map_err(|error| fail(ModelProblem::Tensors(error.into())))
+        write_file(path, &all, &list).map_err(|error| fail(ModelProblem::Write(error)))
     }
 
     /// Reads and checks a model file.
@@ -243,6 +245,19 @@ struct Sizes {
     cell: CellKind,
     hidden: usize,
     layers: usize,
+}
+
+fn write_file(
+    path: &Path,
+    metadata: &BTreeMap<String, String>,
+    list: &[TensorRef<'_>],
+) -> Result<(), io::Error> {
+    let mut file = AtomicFile::create(path).map_err(|error| error.source)?;
+    let mut out = BufWriter::with_capacity(1 << 18, file.file());
+    tensors::write(&mut out, metadata, list)?;
+    out.flush()?;
+    drop(out);
+    file.commit().map_err(|error| error.source)
 }
 
 /// For `rnn.bias_ih_l{k}` of a cell that trains one bias: the name under which the other is written as zeros.

@@ -23,7 +23,7 @@ const CHECKSUM: &str = "checksum";
 #[derive(Debug, thiserror::Error)]
 pub enum TensorError {
     /// The operating system refused.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     /// A folder, a device, a pipe.
     #[error("not a regular file")]
@@ -304,26 +304,4 @@ fn le_blocks(data: &[f32], mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io:
         each(&bytes)?;
     }
     Ok(())
-}
-
-/// Writes a file whole or not at all: to a temporary name in the same folder, synced, renamed, the folder synced.
-pub(crate) fn write_atomic(
-    path: &Path,
-    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".tmp");
-    let temporary = folder.join(name);
-    let written = (|| {
-        let mut out = io::BufWriter::with_capacity(1 << 18, File::create(&temporary)?);
-        fill(&mut out)?;
-        out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        std::fs::rename(&temporary, path)?;
-        File::open(folder)?.sync_all()
-    })();
-    if written.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written
 }

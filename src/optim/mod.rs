@@ -1,5 +1,9 @@
 //! Optimisers and schedules: pure mathematics, engines apply them.
 
+pub mod schedule;
+
+pub use schedule::{LearningRate, Schedule};
+
 use serde::{Deserialize, Serialize};
 
 /// An optimiser with its constants; formulas and defaults are PyTorch's.
