@@ -1,6 +1,9 @@
 //! The command line: one file per subcommand. Arguments are kept as typed here and resolved into plain
 //! configuration structs before anything runs.
 
+pub mod inspect;
+pub mod pack;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -16,7 +19,12 @@ pub struct Cli {
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Pack files of tunes into one file that the trainer maps into memory.
+    Pack(pack::Args),
+    /// Tell what is in a packed corpus or in files of tunes: tunes, characters, vocabulary, splits, duplicates.
+    Inspect(inspect::Args),
+}
 
 /// How a command that did not fail ended; see [`Outcome::code`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +70,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<Outcome> {
-    match cli.command {}
+    match &cli.command {
+        Command::Pack(args) => pack::run(args),
+        Command::Inspect(args) => inspect::run(args),
+    }
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
