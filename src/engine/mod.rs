@@ -294,3 +294,35 @@ pub fn build(spec: &EngineSpec) -> Result<Box<dyn Engine>, EngineError> {
     spec.shape.check().map_err(EngineError::Unsupported)?;
     Ok(Box::new(cpu::CpuEngine::new(spec)?))
 }
+
+/// A vector's length against what is expected of it.
+fn check_length(what: &'static str, expected: usize, found: usize) -> Result<(), EngineError> {
+    if expected == found { Ok(()) } else { Err(EngineError::Length { what, expected, found }) }
+}
+
+/// Checks a state's lengths against a shape; gives the number of streams B (0 where no state was carried).
+fn check_state(shape: &ModelShape, state: &EngineState) -> Result<usize, EngineError> {
+    let n = shape.params();
+    check_length("params", n, state.params.len())?;
+    for moment in &state.moments {
+        if !moment.is_empty() {
+            check_length("moments", n, moment.len())?;
+        }
+    }
+    let row = shape.layers * shape.hidden;
+    let streams = state.h.len() / row;
+    check_length("carried h", streams * row, state.h.len())?;
+    let cells = if shape.cell.has_cell_state() { streams * row } else { 0 };
+    check_length("carried c", cells, state.c.len())?;
+    Ok(streams)
+}
+
+/// The arguments of [`Engine::step`] as a chunk of one step, checked.
+fn step_chunk(shape: &ModelShape, ids: &[u16], resets: &[u8], logits: &[f32]) -> Result<Chunk, EngineError> {
+    let mut chunk = Chunk::new(1, ids.len());
+    chunk.ids.copy_from_slice(ids);
+    chunk.resets = resets.to_vec();
+    chunk.check(shape.vocab)?;
+    check_length("logits", ids.len() * shape.vocab, logits.len())?;
+    Ok(chunk)
+}
