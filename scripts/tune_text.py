@@ -21,7 +21,8 @@ def decode(data: bytes) -> str:
 
 
 def lines_of(text: str) -> list[str]:
-    """Lines without their ends (LF, CRLF or a lone CR) and without trailing blanks."""
+    """Lines without their ends (LF, CRLF or a lone CR) and trailing blanks; NULs and byte order marks are dropped."""
+    text = text.replace("\0", "").replace("\ufeff", "")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return [line.rstrip(" \t") for line in text.split("\n")]
 
@@ -32,36 +33,25 @@ def finish(lines: list[str]) -> str:
 
 
 def tunes_of(text: str) -> list[str]:
-    """Every tune of a file: between <start> and <end> where the file has such lines, else from X: line to blank line."""
+    """Every tune of a file: between <start> and <end> where the file has such lines, else from X: line to blank line.
+
+    A tune also ends where the next one starts, and at the end of the file. One without text, or in a tunebook with
+    nothing but its X: line, is none."""
     lines = lines_of(text)
+    marked = START in lines
     tunes, current = [], None
-    if START in lines:
-        for line in lines:
-            if line == START:
-                current = []
-            elif line == END:
-                if current is not None:
-                    tunes.append(finish(current))
-                current = None
-            elif current is not None:
-                current.append(line)
-        if current:  # the file ends inside a tune
-            tunes.append(finish(current))
-    else:
-        for line in lines:
-            if line.startswith("X:"):
-                if current:
-                    tunes.append(finish(current))
-                current = [line]
-            elif not line:
-                if current:
-                    tunes.append(finish(current))
-                current = None
-            elif current is not None:
-                current.append(line)
-        if current:
-            tunes.append(finish(current))
-    return [tune for tune in tunes if tune]
+    for line in lines + [None]:
+        starts = line == START if marked else line is not None and line.startswith("X:")
+        if current is not None and (starts or line is None or line == (END if marked else "")):
+            tune = finish(current)
+            if tune if marked else "\n" in tune:
+                tunes.append(tune)
+            current = None
+        if starts:
+            current = [] if marked else [line]
+        elif current is not None:
+            current.append(line)
+    return tunes
 
 
 def read_tunes(path: str | Path) -> list[str]:
