@@ -34,8 +34,8 @@ import torch_recurrence  # noqa: E402
 from tune_text import encode, read_tunes, vocabulary  # noqa: E402
 
 CELLS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
-# Largest relative difference allowed between torch_recurrence and the modules; float32 rounding gives about 1e-6.
-RECURRENCE_TOLERANCE = 1e-4
+# Largest relative difference allowed between torch_recurrence and the modules, tensor by tensor. Measured: 3e-7.
+RECURRENCE_TOLERANCE = 1e-5
 CACHE_KEY = ["cell", "seed", "hidden", "layers", "batch", "seq_len", "epochs", "lr", "clip", "data"]
 CACHE_COLUMNS = CACHE_KEY + ["best_val", "best_epoch", "last_val", "seconds", "threads", "torch"]
 CSV_COLUMNS = ["cell", "seed", "pytorch", "songrnn_fast", "difference", "pytorch_seconds", "songrnn_fast_seconds"]
@@ -125,8 +125,8 @@ def check_recurrence(model: CharModel, chunk) -> None:
     both = []
     for compute in (module_loss, fast_loss):
         model.zero_grad()
-        # The state is taken two chunks on, so that pieces that continue a tune are checked too.
         loss, h1, c1 = compute(model, chunk, h, c)
+        # The chunk once more, as if each stream continued its tune: now the carried state counts.
         continued = [[(p[0], p[1], False) for p in pieces[:1]] + pieces[1:] for pieces in chunk]
         second, h2, c2 = compute(model, continued, h1, c1)
         (loss + second).backward()
@@ -162,6 +162,8 @@ def train_pytorch(args, cell: str, seed: int, train: list[str], val: list[str]) 
     ]
     model = CharModel(cell, len(tokens), args.hidden, args.layers)
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr)
+    # Tunes cut short, so that the chunk has resets inside.
+    check_recurrence(model, Streams([t[:40] for t in train_ids], 8, random.Random(seed)).chunk(100))
     streams = Streams(train_ids, args.batch, random.Random(seed))
     per_epoch = sum(len(t) - 1 for t in train_ids)
     h = c = torch.zeros(args.layers, args.batch, args.hidden)
@@ -170,8 +172,6 @@ def train_pytorch(args, cell: str, seed: int, train: list[str], val: list[str]) 
     for epoch in range(1, args.epochs + 1):
         while predicted < epoch * per_epoch:
             pieces = streams.chunk(args.seq_len)
-            if predicted == 0:
-                check_recurrence(model, pieces)
             loss, h, c = (module_loss if args.modules else fast_loss)(model, pieces, h, c)
             optimizer.zero_grad()
             loss.backward()
