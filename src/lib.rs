@@ -8,6 +8,7 @@ pub mod abc;
 pub mod cli;
 pub mod corpus;
 pub mod engine;
+pub mod files;
 pub mod model;
 pub mod optim;
 pub mod rng;

@@ -1,6 +1,9 @@
 //! The command line: one file per subcommand. Arguments are kept as typed here and resolved into plain
 //! configuration structs before anything runs.
 
+mod check;
+mod midi;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -16,7 +19,12 @@ pub struct Cli {
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Say what is wrong with ABC files: line, column, and a caret under the place.
+    Check(check::Args),
+    /// Convert the tunes of ABC files to MIDI.
+    Midi(midi::Args),
+}
 
 /// How a command that did not fail ended; see [`Outcome::code`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +70,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<Outcome> {
-    match cli.command {}
+    match &cli.command {
+        Command::Check(args) => check::run(args),
+        Command::Midi(args) => midi::run(args),
+    }
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -43,9 +43,15 @@ impl Chunk {
         self.targets.iter().filter(|&&t| t != IGNORE).count()
     }
 
-    /// Checks lengths and that every id and target lies below `vocab`.
+    /// Checks that T and B are at least 1, lengths, and that every id and target lies below `vocab`.
     pub fn check(&self, vocab: usize) -> Result<(), EngineError> {
         let n = self.steps * self.streams;
+        if n == 0 {
+            return Err(EngineError::Chunk(format!(
+                "T = {}, B = {}; expected at least 1",
+                self.steps, self.streams
+            )));
+        }
         for (name, len) in
             [("ids", self.ids.len()), ("targets", self.targets.len()), ("resets", self.resets.len())]
         {

@@ -1,58 +1,390 @@
-//! The CPU engine.
+//! The CPU engine: f32, and the storage rounding of bf16 and f16 in software; needs nothing but this machine.
+//!
+//! Batch rows are split into slices (`geometry`), each of which runs a whole chunk, forward and backward, on one
+//! thread with no barrier in between (`forward`, `head`, `backward`). Three phases make a step: slices; weight
+//! gradients, one product over T x B a panel (`gradient`); norm, update and packing (`update`, `weights`). Nothing in
+//! them depends on the number of threads, so results are bit-equal for any.
 
-use super::*;
+mod backward;
+mod batch;
+mod buffer;
+mod dispatch;
+mod forward;
+mod geometry;
+mod gradient;
+mod head;
+mod math;
+mod sampler;
+mod simd;
+mod space;
+#[cfg(test)]
+mod tests;
+mod update;
+mod weights;
 
-/// The CPU engine.
-pub struct CpuEngine;
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+
+use super::{
+    Chunk, Engine, EngineError, EngineInfo, EngineSpec, EngineState, Hyper, LayerActivations, Precision,
+    SampleRequest, SampledTune, Stats, Ticket,
+};
+use crate::model::{CellKind, ModelShape};
+use batch::Batch;
+use dispatch::{Work, run_gradient, run_update};
+use forward::{Dropout, Pass};
+use geometry::Geometry;
+pub use geometry::Isa;
+use gradient::Job;
+use space::Use;
+use update::{BLOCK, Step};
+use weights::Weights;
+
+/// f16's dynamic loss scale: where it starts, and after how many good steps it doubles.
+const FIRST_LOSS_SCALE: f32 = 65_536.0;
+const GOOD_STEPS: u32 = 2000;
+
+/// See the module's documentation.
+pub struct CpuEngine {
+    geo: Geometry,
+    precision: Precision,
+    pool: rayon::ThreadPool,
+    weights: Weights,
+    params: Vec<f32>,
+    grads: Vec<f32>,
+    moments: [Vec<f32>; 2],
+    jobs: Vec<Job>,
+    updates: u64,
+    loss_scale: f32,
+    good_steps: u32,
+    training: Batch,
+    evaluation: Batch,
+    stepping: Batch,
+    unread: HashMap<u64, Stats>,
+    tickets: u64,
+}
 
 impl CpuEngine {
-    /// Builds it.
-    pub fn new(_spec: &EngineSpec) -> Result<CpuEngine, EngineError> {
-        todo!()
+    /// An engine with zero parameters on the best instruction set this machine has.
+    pub fn new(spec: &EngineSpec) -> Result<CpuEngine, EngineError> {
+        CpuEngine::on(spec, Isa::detect())
     }
+
+    /// The same on a given instruction set; refused where the machine lacks it.
+    pub fn on(spec: &EngineSpec, isa: Isa) -> Result<CpuEngine, EngineError> {
+        if !Isa::available().contains(&isa) {
+            return Err(EngineError::Unsupported(format!("this machine does not have {isa}")));
+        }
+        spec.shape.check().map_err(EngineError::Unsupported)?;
+        let geo = Geometry::new(spec.shape, isa);
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(spec.threads)
+            .thread_name(|i| format!("engine-{i}"))
+            .build()
+            .map_err(|e| {
+                EngineError::Unsupported(format!(
+                    "threads could not be started: {e}; use a smaller --threads"
+                ))
+            })?;
+        let params = zeros(spec.shape.params(), "parameters")?;
+        Ok(CpuEngine {
+            geo,
+            precision: spec.precision,
+            pool,
+            weights: Weights::new(&geo)?,
+            params,
+            grads: Vec::new(),
+            moments: [Vec::new(), Vec::new()],
+            jobs: Vec::new(),
+            updates: 0,
+            loss_scale: if spec.precision == Precision::F16 { FIRST_LOSS_SCALE } else { 1.0 },
+            good_steps: 0,
+            training: Batch::default(),
+            evaluation: Batch::default(),
+            stepping: Batch::default(),
+            unread: HashMap::new(),
+            tickets: 0,
+        })
+    }
+
+    fn pass<'a>(geo: &'a Geometry, weights: &'a Weights, precision: Precision, steps: usize) -> Pass<'a> {
+        Pass { geo, weights, precision, steps, dropout: None, gradient_scale: 0.0 }
+    }
+
+    /// Forward and backward over a chunk; gradients into `self.grads`, unscaled; the state is carried.
+    fn gradients(&mut self, chunk: &Chunk, hyper: &Hyper) -> Result<Stats, EngineError> {
+        chunk.check(self.geo.shape.vocab)?;
+        let geo = &self.geo;
+        let dropout = hyper.dropout > 0.0;
+        self.training.fit(geo, Use::Training { dropout }, chunk.streams, chunk.steps)?;
+        if self.jobs.is_empty() {
+            self.jobs = gradient::jobs(geo)?;
+            self.grads = zeros(self.params.len(), "gradients")?;
+        }
+        let predicted = chunk.predicted();
+        let pass = Pass {
+            dropout: dropout.then_some(Dropout {
+                p: hyper.dropout,
+                seed: hyper.seed,
+                time: hyper.time as u32,
+            }),
+            gradient_scale: self.loss_scale / predicted.max(1) as f32,
+            ..CpuEngine::pass(geo, &self.weights, self.precision, chunk.steps)
+        };
+        let (training, jobs, grads) = (&mut self.training, &mut self.jobs, &mut self.grads);
+        let unscale = 1.0 / self.loss_scale;
+        let norm = self.pool.install(|| {
+            training.run(Work::Train, &pass, chunk);
+            let slices = &training.slices;
+            jobs.par_iter_mut().for_each(|job| run_gradient(geo, slices, chunk.steps, job));
+            gradient::collect(geo, jobs, unscale, grads);
+            training.carry(geo, chunk.steps);
+            // Partial sums over fixed blocks, added in order: the same for any number of threads.
+            let squares: Vec<f64> = grads
+                .par_chunks(BLOCK)
+                .map(|b| b.iter().map(|&g| f64::from(g) * f64::from(g)).sum())
+                .collect();
+            squares.iter().sum::<f64>().sqrt()
+        });
+        Ok(Stats {
+            loss_sum: self.training.loss_sum(chunk.steps),
+            predicted: predicted as u64,
+            grad_norm: norm as f32,
+            updated: false,
+            loss_scale: self.loss_scale,
+        })
+    }
+
+    fn update(&mut self, hyper: &Hyper, norm: f32) -> Result<(), EngineError> {
+        for moment in &mut self.moments {
+            if moment.is_empty() {
+                *moment = zeros(self.params.len(), "optimiser moments")?;
+            }
+        }
+        self.updates += 1;
+        let factor = if hyper.clip > 0.0 { (hyper.clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
+        let step = Step::new(hyper, factor, self.updates);
+        let isa = self.geo.isa;
+        let [first, second] = &mut self.moments;
+        let (params, grads) = (&mut self.params, &self.grads);
+        self.pool.install(|| {
+            params
+                .par_chunks_mut(BLOCK)
+                .zip(grads.par_chunks(BLOCK))
+                .zip(first.par_chunks_mut(BLOCK).zip(second.par_chunks_mut(BLOCK)))
+                .for_each(|((p, g), (m, v))| run_update(isa, &step, p, g, m, v));
+        });
+        self.pack();
+        Ok(())
+    }
+
+    fn pack(&mut self) {
+        let (weights, geo, params) = (&mut self.weights, &self.geo, &self.params);
+        self.pool.install(|| weights.pack(geo, self.precision, params));
+    }
+
+    /// f16: halve the scale on overflow, double it after many good steps.
+    fn adapt_loss_scale(&mut self, finite: bool) {
+        if self.precision != Precision::F16 {
+            return;
+        }
+        if finite {
+            self.good_steps += 1;
+            if self.good_steps == GOOD_STEPS {
+                self.good_steps = 0;
+                self.loss_scale = (self.loss_scale * 2.0).min(FIRST_LOSS_SCALE * FIRST_LOSS_SCALE);
+            }
+        } else {
+            self.good_steps = 0;
+            self.loss_scale = (self.loss_scale * 0.5).max(1.0);
+        }
+    }
+
+    fn evaluate(&mut self, chunk: &Chunk) -> Result<(), EngineError> {
+        chunk.check(self.geo.shape.vocab)?;
+        self.evaluation.fit(&self.geo, Use::Inference, chunk.streams, chunk.steps)?;
+        let pass = CpuEngine::pass(&self.geo, &self.weights, self.precision, chunk.steps);
+        let evaluation = &mut self.evaluation;
+        self.pool.install(|| evaluation.run(Work::Evaluate, &pass, chunk));
+        Ok(())
+    }
+
+    fn ticket(&mut self, stats: Stats) -> Ticket {
+        self.tickets += 1;
+        self.unread.insert(self.tickets, stats);
+        Ticket(self.tickets)
+    }
+}
+
+/// `n` zeros, or the error that says what they were for.
+fn zeros(n: usize, what: &'static str) -> Result<Vec<f32>, EngineError> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(n).map_err(|_| EngineError::OutOfMemory { what, needed: 4 * n as u64 })?;
+    values.resize(n, 0.0);
+    Ok(values)
 }
 
 impl Engine for CpuEngine {
     fn info(&self) -> EngineInfo {
-        todo!()
+        EngineInfo {
+            name: "cpu",
+            detail: format!("{}, {} threads", self.geo.isa, self.pool.current_num_threads()),
+            precision: self.precision,
+        }
     }
+
     fn shape(&self) -> ModelShape {
-        todo!()
+        self.geo.shape
     }
-    fn load_params(&mut self, _: &[f32]) -> Result<(), EngineError> {
-        todo!()
+
+    fn load_params(&mut self, params: &[f32]) -> Result<(), EngineError> {
+        super::check_length("params", self.params.len(), params.len())?;
+        self.params.copy_from_slice(params);
+        self.pack();
+        for batch in [&mut self.training, &mut self.evaluation, &mut self.stepping] {
+            batch.forget(&self.geo);
+        }
+        Ok(())
     }
+
     fn export_params(&self) -> Vec<f32> {
-        todo!()
+        self.params.clone()
     }
-    fn train_chunk(&mut self, _: &Chunk, _: &Hyper) -> Result<Ticket, EngineError> {
-        todo!()
+
+    fn train_chunk(&mut self, chunk: &Chunk, hyper: &Hyper) -> Result<Ticket, EngineError> {
+        let mut stats = self.gradients(chunk, hyper)?;
+        let loss = stats.mean_loss();
+        let finite = stats.grad_norm.is_finite() && loss.is_finite();
+        stats.updated = finite && loss <= f64::from(hyper.skip_above);
+        if stats.updated {
+            self.update(hyper, stats.grad_norm)?;
+        } else if !self.training.is_finite(&self.geo) {
+            self.training.forget(&self.geo);
+        }
+        // A loss that is not finite is not the scale's doing.
+        if loss.is_finite() {
+            self.adapt_loss_scale(finite);
+        }
+        Ok(self.ticket(stats))
     }
-    fn grad_chunk(&mut self, _: &Chunk, _: &Hyper) -> Result<(Stats, Vec<f32>), EngineError> {
-        todo!()
+
+    fn grad_chunk(&mut self, chunk: &Chunk, hyper: &Hyper) -> Result<(Stats, Vec<f32>), EngineError> {
+        let stats = self.gradients(chunk, hyper)?;
+        Ok((stats, self.grads.clone()))
     }
-    fn eval_chunk(&mut self, _: &Chunk) -> Result<Ticket, EngineError> {
-        todo!()
+
+    fn eval_chunk(&mut self, chunk: &Chunk) -> Result<Ticket, EngineError> {
+        self.evaluate(chunk)?;
+        let stats = Stats {
+            loss_sum: self.evaluation.loss_sum(chunk.steps),
+            predicted: chunk.predicted() as u64,
+            loss_scale: self.loss_scale,
+            ..Stats::default()
+        };
+        Ok(self.ticket(stats))
     }
-    fn eval_each(&mut self, _: &Chunk) -> Result<Vec<f32>, EngineError> {
-        todo!()
+
+    fn eval_each(&mut self, chunk: &Chunk) -> Result<Vec<f32>, EngineError> {
+        self.evaluate(chunk)?;
+        let mut losses = vec![0.0; chunk.steps * chunk.streams];
+        for slice in &self.evaluation.slices {
+            for t in 0..chunk.steps {
+                let from = &slice.losses.as_slice()[t * slice.width..][..slice.used];
+                losses[t * chunk.streams + slice.first..][..slice.used].copy_from_slice(from);
+            }
+        }
+        Ok(losses)
     }
-    fn step(&mut self, _: &[u16], _: &[u8], _: &mut [f32]) -> Result<(), EngineError> {
-        todo!()
+
+    fn step(&mut self, ids: &[u16], resets: &[u8], logits: &mut [f32]) -> Result<(), EngineError> {
+        let chunk = super::step_chunk(&self.geo.shape, ids, resets, logits)?;
+        self.stepping.fit(&self.geo, Use::Inference, chunk.streams, 1)?;
+        let pass = CpuEngine::pass(&self.geo, &self.weights, self.precision, 1);
+        let stepping = &mut self.stepping;
+        self.pool.install(|| stepping.run(Work::Logits, &pass, &chunk));
+        let vocab = self.geo.shape.vocab;
+        for slice in &self.stepping.slices {
+            for lane in 0..slice.used {
+                let row = &mut logits[(slice.first + lane) * vocab..][..vocab];
+                for (class, out) in row.iter_mut().enumerate() {
+                    *out = slice.logits.as_slice()[class * slice.width + lane];
+                }
+            }
+        }
+        Ok(())
     }
-    fn sample(&mut self, _: &SampleRequest) -> Result<Vec<SampledTune>, EngineError> {
-        todo!()
+
+    fn sample(&mut self, request: &SampleRequest) -> Result<Vec<SampledTune>, EngineError> {
+        crate::sample::check_request(request, self.geo.shape.vocab)?;
+        let pass = CpuEngine::pass(&self.geo, &self.weights, self.precision, 1);
+        self.pool.install(|| sampler::sample(&pass, request))
     }
-    fn tap(&mut self, _: &[u16]) -> Result<Vec<LayerActivations>, EngineError> {
-        todo!()
+
+    /// Gates are what the cell used: LSTM i, f, g, o; GRU r, z, n; RNN h itself.
+    fn tap(&mut self, ids: &[u16]) -> Result<Vec<LayerActivations>, EngineError> {
+        let mut chunk = Chunk::new(ids.len(), 1);
+        chunk.ids.copy_from_slice(ids);
+        chunk.check(self.geo.shape.vocab)?;
+        let mut batch = Batch::default();
+        batch.fit(&self.geo, Use::Training { dropout: false }, 1, chunk.steps)?;
+        let pass = CpuEngine::pass(&self.geo, &self.weights, self.precision, chunk.steps);
+        self.pool.install(|| batch.run(Work::States, &pass, &chunk));
+        let (hidden, gates, cell) = (self.geo.shape.hidden, self.geo.gates, self.geo.shape.cell);
+        let slice = &batch.slices[0];
+        let (width, rows) = (slice.width, self.geo.units * slice.width);
+        let layers = slice.layers.iter().map(|space| {
+            let mut out = LayerActivations::default();
+            for t in 0..ids.len() {
+                let h = |unit: usize| space.h.as_slice()[(t + 1) * rows + unit * width];
+                let record = |unit: usize, slot: usize| {
+                    space.records.as_slice()
+                        [t * slice.record_stride + (unit * self.geo.record + slot) * width]
+                };
+                out.h.extend((0..hidden).map(h));
+                if cell == CellKind::Lstm {
+                    out.c.extend((0..hidden).map(|unit| record(unit, 4)));
+                }
+                for gate in 0..gates {
+                    out.gates.extend(
+                        (0..hidden).map(|u| if cell == CellKind::Rnn { h(u) } else { record(u, gate) }),
+                    );
+                }
+            }
+            out
+        });
+        Ok(layers.collect())
     }
+
     fn save_state(&self) -> EngineState {
-        todo!()
+        let (h, c) = self.training.export(&self.geo);
+        EngineState {
+            params: self.params.clone(),
+            moments: self.moments.clone(),
+            updates: self.updates,
+            h,
+            c,
+            loss_scale: self.loss_scale,
+            good_steps: self.good_steps,
+        }
     }
-    fn load_state(&mut self, _: &EngineState) -> Result<(), EngineError> {
-        todo!()
+
+    fn load_state(&mut self, state: &EngineState) -> Result<(), EngineError> {
+        let streams = super::check_state(&self.geo.shape, state)?;
+        self.load_params(&state.params)?;
+        self.moments = state.moments.clone();
+        self.updates = state.updates;
+        self.loss_scale = state.loss_scale;
+        self.good_steps = state.good_steps;
+        if streams > 0 {
+            // One step of room is enough to hold a state; the first chunk makes the rest.
+            self.training.fit(&self.geo, Use::Training { dropout: false }, streams, 1)?;
+            self.training.import(&self.geo, &state.h, &state.c);
+        }
+        Ok(())
     }
-    fn sync(&mut self, _: Ticket) -> Result<Stats, EngineError> {
-        todo!()
+
+    fn sync(&mut self, ticket: Ticket) -> Result<Stats, EngineError> {
+        self.unread.remove(&ticket.0).ok_or(EngineError::Ticket(ticket.0))
     }
 }

@@ -1,0 +1,145 @@
+//! `songrnn-fast midi`: the tunes of ABC files as MIDI files.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use super::Outcome;
+use crate::abc::{self, Encoding, MidiOptions, Tune};
+
+/// The longest title kept in a file's name, in characters.
+const MAX_SLUG: usize = 40;
+
+/// Arguments as typed.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// ABC tunebooks, or text with tunes between `<start>` and `<end>` lines
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Folder for the .mid files, made if needed [default: beside each ABC file]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Leave out the accompaniment that the chord symbols ask for
+    #[arg(long)]
+    pub no_chords: bool,
+}
+
+/// Converts every tune of every file. Tunes without notes are named and left out.
+///
+/// # Errors
+/// When a file cannot be read or written, or there was nothing to convert at all.
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let options = MidiOptions { chords: !args.no_chords };
+    if let Some(folder) = &args.out {
+        std::fs::create_dir_all(folder).with_context(|| format!("making the folder {}", folder.display()))?;
+    }
+    let mut out = std::io::stdout().lock();
+    let mut names = HashSet::new();
+    let mut written = 0usize;
+    let mut outcome = Outcome::Done;
+    for path in &args.files {
+        // One unreadable file does not keep the others from being converted.
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                eprintln!("error: reading {}: {error}", path.display());
+                outcome = Outcome::Failed;
+                continue;
+            }
+        };
+        let decoded = abc::decode(&bytes);
+        if decoded.encoding == Encoding::Latin1 {
+            eprintln!("{}: not UTF-8, read as Latin-1", path.display());
+        }
+        let folder = args.out.clone().unwrap_or_else(|| path.parent().unwrap_or(Path::new("")).to_owned());
+        let stem = path.file_stem().map_or_else(|| "tune".to_owned(), |s| s.to_string_lossy().into_owned());
+        let mut found = false;
+        for (number, span) in abc::split(&decoded.text).enumerate() {
+            found = true;
+            let tune = abc::parse_tune_in(&decoded.text, span);
+            match abc::to_midi(&tune, &options) {
+                Ok(midi) => {
+                    let target = unique(&folder, &file_name(&stem, &tune, number + 1), &mut names);
+                    write_whole(&target, &midi)?;
+                    writeln!(out, "{}", target.display())?;
+                    written += 1;
+                }
+                Err(why) => eprintln!("{}: {why}", path.display()),
+            }
+        }
+        if !found {
+            eprintln!("{}: no tune in it (a tune starts with an X: line, or a <start> line)", path.display());
+        }
+    }
+    if written == 0 {
+        bail!("no tune was converted; run `songrnn-fast check` on the files to see why");
+    }
+    Ok(outcome)
+}
+
+/// `<stem>-<X number>-<title>`, fit for any file system.
+fn file_name(stem: &str, tune: &Tune, number: usize) -> String {
+    let reference = tune.reference.unwrap_or(number as u64);
+    let slug = slug(tune.title());
+    if slug.is_empty() { format!("{stem}-{reference}") } else { format!("{stem}-{reference}-{slug}") }
+}
+
+fn slug(title: &str) -> String {
+    let mut slug = String::new();
+    for c in title.chars().flat_map(char::to_lowercase) {
+        if slug.chars().count() >= MAX_SLUG {
+            break;
+        }
+        if c.is_alphanumeric() {
+            slug.push(c);
+        } else if c != '\'' && !slug.is_empty() && !slug.ends_with('-') {
+            slug.push('-');
+        }
+    }
+    slug.trim_end_matches('-').to_owned()
+}
+
+/// A path that this run has not used; case-blind file systems are thought of.
+fn unique(folder: &Path, name: &str, used: &mut HashSet<String>) -> PathBuf {
+    let mut candidate = name.to_owned();
+    let mut n = 2usize;
+    while !used.insert(folder.join(&candidate).to_string_lossy().to_lowercase()) {
+        candidate = format!("{name}-{n}");
+        n += 1;
+    }
+    folder.join(format!("{candidate}.mid"))
+}
+
+/// Writes a file whole or not at all: a temporary file in the same folder, synced, then renamed.
+fn write_whole(target: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let name = target.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let temporary = target.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+    let written = (|| {
+        let mut file = std::fs::File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, target)
+    })();
+    written.map_err(|error| {
+        // Best effort: the error that matters is the first one.
+        let _ = std::fs::remove_file(&temporary);
+        anyhow::Error::new(error).context(format!("writing {}", target.display()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_tame_and_unique() {
+        assert_eq!(slug("O'Neill's  March / \"The\" Éire!"), "oneills-march-the-éire");
+        assert_eq!(slug("../../etc/passwd"), "etc-passwd");
+        let mut used = HashSet::new();
+        let folder = Path::new("d");
+        assert_eq!(unique(folder, "a-1", &mut used), Path::new("d/a-1.mid"));
+        assert_eq!(unique(folder, "A-1", &mut used), Path::new("d/A-1-2.mid"));
+    }
+}

@@ -1,0 +1,76 @@
+//! Aligned f32 memory that is zero until written.
+#![allow(unsafe_code)]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ptr::NonNull;
+
+use crate::engine::EngineError;
+
+/// A fixed-length block of f32 on a cache line's boundary. Zeroed by the system, so memory that is never touched
+/// (records of an evaluation, masked states where no tune starts) costs nothing.
+#[derive(Debug)]
+pub struct Buffer {
+    pointer: NonNull<f32>,
+    len: usize,
+}
+
+const ALIGN: usize = 64;
+
+impl Buffer {
+    /// `len` zeros; `what` names the use in an error.
+    pub fn zeros(len: usize, what: &'static str) -> Result<Buffer, EngineError> {
+        let needed = (len as u64).saturating_mul(4);
+        let refused = EngineError::OutOfMemory { what, needed };
+        // At least one line, so that the allocation is never of size zero.
+        let bytes = len.max(1).checked_mul(4).ok_or(EngineError::OutOfMemory { what, needed })?;
+        let Ok(layout) = Layout::from_size_align(bytes, ALIGN) else { return Err(refused) };
+        // SAFETY: the layout's size is not zero.
+        let pointer = unsafe { alloc_zeroed(layout) };
+        let pointer = NonNull::new(pointer.cast::<f32>()).ok_or(refused)?;
+        Ok(Buffer { pointer, len })
+    }
+
+    /// Elements.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// For kernels that read.
+    pub fn ptr(&self) -> *const f32 {
+        self.pointer.as_ptr()
+    }
+
+    /// For kernels that write.
+    pub fn ptr_mut(&mut self) -> *mut f32 {
+        self.pointer.as_ptr()
+    }
+
+    /// As a slice.
+    pub fn as_slice(&self) -> &[f32] {
+        // SAFETY: len elements were allocated and zeroed, and are borrowed as self is.
+        unsafe { std::slice::from_raw_parts(self.pointer.as_ptr(), self.len) }
+    }
+
+    /// As a slice to write.
+    pub fn as_mut_slice(&mut self) -> &mut [f32] {
+        // SAFETY: as in `as_slice`, and self is borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `zeros` with this very layout.
+        unsafe {
+            dealloc(
+                self.pointer.as_ptr().cast(),
+                Layout::from_size_align_unchecked(self.len.max(1) * 4, ALIGN),
+            );
+        }
+    }
+}
+
+// SAFETY: the block is owned; access goes through borrows of self.
+unsafe impl Send for Buffer {}
+// SAFETY: as above; shared access only reads.
+unsafe impl Sync for Buffer {}

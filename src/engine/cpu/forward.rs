@@ -1,0 +1,225 @@
+//! The forward pass of one slice: per layer, per step, per block of units: products in registers, then the cell.
+#![allow(unsafe_code)]
+#![allow(unsafe_op_in_unsafe_fn)] // The contract of `Simd`, and pointers into buffers sized by `Geometry`, throughout.
+
+use super::geometry::Geometry;
+use super::math::{sigmoid, stored, tanh};
+use super::simd::Simd;
+use super::space::Slice;
+use super::weights::Weights;
+use crate::engine::Precision;
+use crate::model::CellKind;
+use crate::rng;
+
+/// acc[i][g][v] += sum over k of w[k][i][g] * x[k][v]; `w` is packed [n][A][B], `x` is [n][W].
+#[inline(always)]
+pub unsafe fn product<S: Simd, const A: usize, const B: usize, const NV: usize>(
+    acc: &mut [[[S::V; NV]; B]; A],
+    mut w: *const f32,
+    mut x: *const f32,
+    n: usize,
+) {
+    // A local copy, so that the accumulators live in registers and not behind the reference.
+    let mut sum = *acc;
+    for _ in 0..n {
+        let mut column = [S::splat(0.0); NV];
+        for v in 0..NV {
+            column[v] = S::load(x.add(v * S::LANES));
+        }
+        for i in 0..A {
+            for g in 0..B {
+                let weight = S::splat(*w.add(i * B + g));
+                for v in 0..NV {
+                    sum[i][g][v] = S::fma(weight, column[v], sum[i][g][v]);
+                }
+            }
+        }
+        w = w.add(A * B);
+        x = x.add(NV * S::LANES);
+    }
+    *acc = sum;
+}
+
+/// Dropout of a training chunk.
+#[derive(Debug, Clone, Copy)]
+pub struct Dropout {
+    /// Probability of dropping.
+    pub p: f32,
+    /// Seed of the masks.
+    pub seed: u64,
+    /// The counter's time at the chunk's first step.
+    pub time: u32,
+}
+
+/// What a slice's passes need to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Pass<'a> {
+    /// Sizes.
+    pub geo: &'a Geometry,
+    /// Packed weights.
+    pub weights: &'a Weights,
+    /// Storage precision.
+    pub precision: Precision,
+    /// T of this chunk.
+    pub steps: usize,
+    /// Dropout, where there is any.
+    pub dropout: Option<Dropout>,
+    /// What d(mean loss)/d(logit) is scaled by: loss scale / predicted characters of the whole chunk.
+    pub gradient_scale: f32,
+}
+
+/// All layers over all steps of a slice whose columns have been read.
+///
+/// # Safety
+/// The machine has S's instructions; A = UB and B = G of the pass's geometry; the slice was made for this geometry,
+/// NV vectors wide, with room for `pass.steps`.
+#[inline(always)]
+pub unsafe fn forward<S: Simd, const A: usize, const B: usize, const NV: usize>(
+    pass: &Pass,
+    slice: &mut Slice,
+) {
+    let geo = pass.geo;
+    let rows = geo.units * slice.width;
+    for layer in 0..geo.shape.layers {
+        if geo.shape.cell.has_cell_state() {
+            let space = &mut slice.layers[layer];
+            space.c_before.as_mut_slice().copy_from_slice(space.c.as_slice());
+            if slice.any_reset[0] {
+                Slice::mask_rows(space.c_before.as_mut_slice(), &slice.keep.as_slice()[..slice.width]);
+            }
+        }
+        for t in 0..pass.steps {
+            if slice.any_reset[t] {
+                let keep = &slice.keep.as_slice()[t * slice.width..][..slice.width];
+                let space = &mut slice.layers[layer];
+                let from = &space.h.as_slice()[t * rows..][..rows];
+                let masked = &mut space.h_masked.as_mut_slice()[t * rows..][..rows];
+                masked.copy_from_slice(from);
+                Slice::mask_rows(masked, keep);
+                Slice::mask_rows(space.c.as_mut_slice(), keep);
+            }
+            step::<S, A, B, NV>(pass, slice, layer, t, rows);
+            if let Some(dropout) = pass.dropout {
+                drop_output(geo, slice, layer, t, rows, dropout);
+            }
+        }
+    }
+}
+
+/// One step of one layer.
+#[inline(always)]
+unsafe fn step<S: Simd, const A: usize, const B: usize, const NV: usize>(
+    pass: &Pass,
+    slice: &mut Slice,
+    layer: usize,
+    t: usize,
+    rows: usize,
+) {
+    let geo = pass.geo;
+    let (hidden, width) = (geo.shape.hidden, slice.width);
+    let weights = &pass.weights.layers[layer];
+    let h_before = slice.h_before(rows, layer, t).as_ptr();
+    let input = if layer > 0 { slice.output(rows, layer - 1, t).as_ptr() } else { std::ptr::null() };
+    let inputs = if layer > 0 { hidden } else { 0 };
+    let ids = slice.ids.as_ptr().add(t * width);
+    let space = &mut slice.layers[layer];
+    let c = space.c.ptr_mut();
+    let records = space.records.ptr_mut().add(t * slice.record_stride);
+    let h_after = space.h.ptr_mut().add((t + 1) * rows);
+    for block in 0..hidden.div_ceil(A) {
+        let mut acc = [[[S::splat(0.0); NV]; B]; A];
+        for i in 0..A {
+            let unit = block * A + i;
+            for g in 0..B {
+                for v in 0..NV {
+                    acc[i][g][v] = if layer == 0 {
+                        let table = weights.table.ptr().add((unit * B + g) * geo.shape.vocab);
+                        S::gather(table, ids.add(v * S::LANES))
+                    } else {
+                        S::splat(*weights.bias.ptr().add(unit * B + g))
+                    };
+                }
+            }
+        }
+        let w = weights.forward.ptr().add(block * A * B * (inputs + hidden));
+        product::<S, A, B, NV>(&mut acc, w, input, inputs);
+        // A GRU's n keeps its input part aside while the recurrent part is summed.
+        let mut input_part = [[S::splat(0.0); NV]; A];
+        if geo.shape.cell == CellKind::Gru {
+            for i in 0..A {
+                let bias = S::splat(*weights.recurrent_bias.ptr().add(block * A + i));
+                for v in 0..NV {
+                    input_part[i][v] = acc[i][B - 1][v];
+                    acc[i][B - 1][v] = bias;
+                }
+            }
+        }
+        product::<S, A, B, NV>(&mut acc, w.add(inputs * A * B), h_before, hidden);
+        for i in 0..A {
+            let unit = block * A + i;
+            let record = records.add(unit * geo.record * width);
+            for v in 0..NV {
+                let lane = v * S::LANES;
+                let at = unit * width + lane;
+                let h = match geo.shape.cell {
+                    CellKind::Lstm => {
+                        let in_ = stored::<S>(pass.precision, sigmoid::<S>(acc[i][0][v]));
+                        let forget = stored::<S>(pass.precision, sigmoid::<S>(acc[i][1 % B][v]));
+                        let cell = stored::<S>(pass.precision, tanh::<S>(acc[i][2 % B][v]));
+                        let out = stored::<S>(pass.precision, sigmoid::<S>(acc[i][3 % B][v]));
+                        let c_new = S::fma(forget, S::load(c.add(at)), S::mul(in_, cell));
+                        let tanh_c = tanh::<S>(c_new);
+                        S::store(c.add(at), c_new);
+                        S::store(record.add(lane), in_);
+                        S::store(record.add(width + lane), forget);
+                        S::store(record.add(2 * width + lane), cell);
+                        S::store(record.add(3 * width + lane), out);
+                        S::store(record.add(4 * width + lane), c_new);
+                        S::store(record.add(5 * width + lane), tanh_c);
+                        S::mul(out, tanh_c)
+                    }
+                    CellKind::Gru => {
+                        let reset = stored::<S>(pass.precision, sigmoid::<S>(acc[i][0][v]));
+                        let update = stored::<S>(pass.precision, sigmoid::<S>(acc[i][1 % B][v]));
+                        let recurrent = acc[i][2 % B][v];
+                        let new = tanh::<S>(S::fma(reset, recurrent, input_part[i][v]));
+                        let new = stored::<S>(pass.precision, new);
+                        S::store(record.add(lane), reset);
+                        S::store(record.add(width + lane), update);
+                        S::store(record.add(2 * width + lane), new);
+                        S::store(record.add(3 * width + lane), recurrent);
+                        // (1 - z) n + z h = n + z (h - n)
+                        S::fma(update, S::sub(S::load(h_before.add(at)), new), new)
+                    }
+                    CellKind::Rnn => tanh::<S>(acc[i][0][v]),
+                };
+                S::store(h_after.add(at), stored::<S>(pass.precision, h));
+            }
+        }
+    }
+}
+
+/// Draws the mask of one step's output and applies it.
+fn drop_output(geo: &Geometry, slice: &mut Slice, layer: usize, t: usize, rows: usize, dropout: Dropout) {
+    let threshold = crate::engine::reference::network::dropout_threshold(dropout.p);
+    let scale = 1.0 / (1.0 - dropout.p);
+    let (width, used, first) = (slice.width, slice.used, slice.first);
+    let time = dropout.time.wrapping_add(t as u32);
+    let space = &mut slice.layers[layer];
+    let mask = &mut space.mask.as_mut_slice()[t * rows..][..rows];
+    for lane in 0..used {
+        for quad in 0..geo.shape.hidden.div_ceil(4) {
+            let words =
+                rng::dropout_words(dropout.seed, layer as u32, time, (first + lane) as u32, quad as u32);
+            for (i, word) in words.into_iter().enumerate() {
+                // Units are padded to a multiple of four, so every quad has its rows.
+                mask[(4 * quad + i) * width + lane] = if word >= threshold { scale } else { 0.0 };
+            }
+        }
+    }
+    let h = &space.h.as_slice()[(t + 1) * rows..][..rows];
+    let out = &mut space.dropped.as_mut_slice()[t * rows..][..rows];
+    for ((out, h), mask) in out.iter_mut().zip(h).zip(&*mask) {
+        *out = h * mask;
+    }
+}

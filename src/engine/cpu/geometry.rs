@@ -1,0 +1,149 @@
+//! How a model and a batch are laid out for one instruction set.
+//!
+//! Batch rows lie in SIMD lanes. A *slice* is W = NV * LANES streams; each slice runs a whole chunk on one thread.
+//! Activations are [T][unit][W], so that every product is "broadcast one weight, multiply W streams". Gates are
+//! interleaved per unit: row j = u * G + g. Weight gradients are one product over T x B in panels of PW columns j.
+
+use crate::model::{CellKind, ModelShape};
+
+/// The instruction set that kernels run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isa {
+    /// Plain Rust.
+    Portable,
+    /// AVX2, FMA, F16C.
+    Avx2,
+    /// AVX-512F.
+    Avx512,
+}
+
+impl Isa {
+    /// The best that this machine has, or what the environment variable `SONGRNN_CPU` (`portable`, `avx2`, `avx512`)
+    /// asks for where the machine has it.
+    pub fn detect() -> Isa {
+        let asked = std::env::var("SONGRNN_CPU").ok();
+        let best = Isa::available().pop().unwrap_or(Isa::Portable);
+        match asked.as_deref() {
+            Some("portable") => Isa::Portable,
+            Some("avx2") if best != Isa::Portable => Isa::Avx2,
+            _ => best,
+        }
+    }
+
+    /// All that this machine has, slowest first.
+    pub fn available() -> Vec<Isa> {
+        let mut all = vec![Isa::Portable];
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+        {
+            all.push(Isa::Avx2);
+            if is_x86_feature_detected!("avx512f") {
+                all.push(Isa::Avx512);
+            }
+        }
+        all
+    }
+
+    /// f32 a vector.
+    pub fn lanes(self) -> usize {
+        if self == Isa::Avx512 { 16 } else { 8 }
+    }
+
+    /// MR: rows of the register tile of head, backward and weight-gradient products (times two vectors).
+    pub fn tile_rows(self) -> usize {
+        if self == Isa::Avx512 { 12 } else { 6 }
+    }
+
+    /// UB: units of the forward register tile (times G gates, times NV vectors).
+    pub fn unit_block(self, cell: CellKind) -> usize {
+        match (self, cell) {
+            (Isa::Avx512, CellKind::Lstm) => 3,
+            (Isa::Avx512, CellKind::Gru) => 4,
+            (Isa::Avx512, CellKind::Rnn) => 12,
+            (_, CellKind::Lstm) => 1,
+            (_, CellKind::Gru) => 2,
+            (_, CellKind::Rnn) => 6,
+        }
+    }
+
+    /// PW: columns of a weight-gradient panel (two vectors).
+    pub fn panel(self) -> usize {
+        2 * self.lanes()
+    }
+}
+
+impl std::fmt::Display for Isa {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Isa::Portable => "portable",
+            Isa::Avx2 => "avx2+fma",
+            Isa::Avx512 => "avx512f",
+        })
+    }
+}
+
+/// Sizes derived from a model's shape and an instruction set.
+#[derive(Debug, Clone, Copy)]
+pub struct Geometry {
+    /// The model.
+    pub shape: ModelShape,
+    /// The instruction set.
+    pub isa: Isa,
+    /// G.
+    pub gates: usize,
+    /// H rounded up to a multiple of every tile and of 8 (transposition): rows of unit-major buffers.
+    pub units: usize,
+    /// V rounded up likewise.
+    pub classes: usize,
+    /// Values a unit leaves for the backward pass: LSTM i f g o c tanh(c); GRU r z n and the recurrent part of n.
+    pub record: usize,
+}
+
+impl Geometry {
+    /// Derives the sizes.
+    pub fn new(shape: ModelShape, isa: Isa) -> Geometry {
+        let record = match shape.cell {
+            CellKind::Lstm => 6,
+            CellKind::Gru => 4,
+            CellKind::Rnn => 0,
+        };
+        Geometry {
+            shape,
+            isa,
+            gates: shape.cell.gates(),
+            units: shape.hidden.next_multiple_of(24),
+            classes: shape.vocab.next_multiple_of(24),
+            record,
+        }
+    }
+
+    /// NV: vectors a slice. It may depend on the batch alone, never on the number of threads: it decides the order in
+    /// which weight gradients are summed.
+    pub fn vectors(&self, streams: usize) -> usize {
+        if streams > 2 * self.isa.lanes() { 2 } else { 1 }
+    }
+
+    /// Panels of the gate rows' gradient tiles.
+    pub fn gate_panels(&self) -> usize {
+        (self.gates * self.shape.hidden).div_ceil(self.isa.panel())
+    }
+
+    /// Panels of the logits' gradient tiles.
+    pub fn class_panels(&self) -> usize {
+        self.shape.vocab.div_ceil(self.isa.panel())
+    }
+
+    /// Sets of gradient tiles a layer has: a GRU's gradients differ before the input and the recurrent product.
+    pub fn tile_sets(&self) -> usize {
+        if self.shape.cell == CellKind::Gru { 2 } else { 1 }
+    }
+
+    /// Elements of one time step of a layer's records, for slices of `width` streams. When a step's records have
+    /// been used in the backward pass, its gradient tiles are written over them.
+    pub fn record_step(&self, width: usize) -> usize {
+        let tiles = self.tile_sets() * self.gate_panels() * self.isa.panel();
+        (self.units * self.record).max(tiles) * width
+    }
+}

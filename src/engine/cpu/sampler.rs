@@ -1,0 +1,100 @@
+//! Sampling whole tunes: each slice goes its own way on its own thread; a lane whose tune has ended takes the next.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+
+use super::dispatch::{Work, run_slice};
+use super::forward::Pass;
+use super::space::{Slice, Use};
+use crate::engine::{EngineError, IGNORE, SampleRequest, SampledTune};
+use crate::sample::{Scratch, Stream};
+
+/// Samples `request`, which has been checked. A tune does not depend on its lane: every lane's arithmetic is the same.
+pub fn sample(pass: &Pass, request: &SampleRequest) -> Result<Vec<SampledTune>, EngineError> {
+    let geo = pass.geo;
+    let threads = rayon::current_num_threads();
+    // Enough lanes for every thread, not more: with a queue of tunes behind them, full slices stay full.
+    let wanted = request.tunes.div_ceil(threads).max(1);
+    let vectors = geo.vectors(wanted);
+    let width = vectors * geo.isa.lanes();
+    let count = request.tunes.div_ceil(width).min(2 * threads);
+    let mut slices = (0..count)
+        .map(|i| Slice::new(geo, Use::Inference, i * width, width, vectors, 1))
+        .collect::<Result<Vec<_>, _>>()?;
+    let next = AtomicUsize::new(0);
+    let done: Mutex<Vec<(usize, SampledTune)>> = Mutex::new(Vec::with_capacity(request.tunes));
+    slices.par_iter_mut().for_each(|slice| run(pass, request, slice, &next, &done));
+    let mut done = done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    done.sort_unstable_by_key(|(index, _)| *index);
+    Ok(done.into_iter().map(|(_, tune)| tune).collect())
+}
+
+fn run(
+    pass: &Pass,
+    request: &SampleRequest,
+    slice: &mut Slice,
+    next: &AtomicUsize,
+    done: &Mutex<Vec<(usize, SampledTune)>>,
+) {
+    let (vocab, width) = (pass.geo.shape.vocab, slice.width);
+    let rows = pass.geo.units * width;
+    let mut lanes: Vec<Option<(usize, Stream)>> = vec![None; width];
+    let mut scratch = Scratch::default();
+    let mut row = vec![0.0f32; vocab];
+    slice.targets.fill(IGNORE);
+    loop {
+        let mut any_reset = false;
+        let mut chooses = vec![false; width];
+        let mut running = false;
+        for lane in 0..width {
+            // Take the next tune where this lane has none; one that ends before its first input is done at once.
+            let input = loop {
+                match lanes[lane].as_ref().map(|(_, stream)| stream.input()) {
+                    Some(Some(input)) => break Some(input),
+                    Some(None) => {
+                        if let Some((index, stream)) = lanes[lane].take() {
+                            let mut done = done.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                            done.push((index, stream.finish()));
+                        }
+                    }
+                    None => {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        if index >= request.tunes {
+                            break None;
+                        }
+                        lanes[lane] = Some((index, Stream::new(request, index)));
+                    }
+                }
+            };
+            slice.keep.as_mut_slice()[lane] = 1.0;
+            if let Some(input) = input {
+                running = true;
+                slice.ids[lane] = i32::from(input.id);
+                chooses[lane] = input.chooses;
+                if input.reset {
+                    slice.keep.as_mut_slice()[lane] = 0.0;
+                    any_reset = true;
+                }
+            }
+        }
+        if !running {
+            return;
+        }
+        slice.any_reset[0] = any_reset;
+        run_slice(Work::Logits, pass, slice);
+        slice.carry(rows, 1);
+        for lane in 0..width {
+            if let Some((_, stream)) = &mut lanes[lane] {
+                if chooses[lane] {
+                    let logits = slice.logits.as_slice();
+                    for (class, out) in row.iter_mut().enumerate() {
+                        *out = logits[class * width + lane];
+                    }
+                }
+                stream.advance(request, &mut row, &mut scratch);
+            }
+        }
+    }
+}

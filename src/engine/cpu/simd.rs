@@ -1,0 +1,367 @@
+//! Vectors of f32 behind one small trait: portable arrays, AVX2 + FMA, AVX-512. The kernels are written once over it.
+//!
+//! Every method is `inline(always)`: a kernel instantiated for an instruction set is entered through one function
+//! with that `target_feature` (see `dispatch.rs`), and everything below is inlined into it. Closures are kept out of
+//! the kernels, because a closure is a function of its own and would fall back to calls.
+#![allow(unsafe_code)]
+
+/// A vector of LANES f32.
+///
+/// # Safety
+/// Methods may only run on a machine that has the implementor's instructions; pointers must be valid for LANES
+/// elements (no alignment is asked for).
+pub unsafe trait Simd: Copy + Send + Sync + 'static {
+    /// The register type.
+    type V: Copy;
+    /// Elements a vector.
+    const LANES: usize;
+    /// All lanes `x`.
+    unsafe fn splat(x: f32) -> Self::V;
+    /// Unaligned load.
+    unsafe fn load(p: *const f32) -> Self::V;
+    /// Unaligned store.
+    unsafe fn store(p: *mut f32, v: Self::V);
+    /// For each lane `base[ids[lane]]`.
+    unsafe fn gather(base: *const f32, ids: *const i32) -> Self::V;
+    /// a + b
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    /// a - b
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    /// a * b
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// a / b
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    /// a * b + c, fused where the machine can
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The larger; `b` where `a` is NaN.
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller; `b` where `a` is NaN.
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
+    /// Square root.
+    unsafe fn sqrt(a: Self::V) -> Self::V;
+    /// To the nearest integer.
+    unsafe fn round(a: Self::V) -> Self::V;
+    /// 2^n for integral n in [-126, 127].
+    unsafe fn exp2_integral(n: Self::V) -> Self::V;
+    /// Rounded to bfloat16 (nearest, ties to even) and back; NaN stays NaN.
+    unsafe fn round_bf16(a: Self::V) -> Self::V;
+    /// Rounded to IEEE half (nearest, ties to even; too large becomes infinite) and back.
+    unsafe fn round_f16(a: Self::V) -> Self::V;
+    /// `to[j * to_stride + i] = from[i * from_stride + j]` for i, j below 8.
+    #[inline(always)]
+    unsafe fn transpose8(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        for i in 0..8 {
+            for j in 0..8 {
+                unsafe { *to.add(j * to_stride + i) = *from.add(i * from_stride + j) };
+            }
+        }
+    }
+}
+
+/// Eight lanes in plain Rust, for machines without AVX2 and as the others' measure.
+#[derive(Clone, Copy)]
+pub struct Portable;
+
+macro_rules! each {
+    ($i:ident => $e:expr) => {{
+        let mut out = [0.0f32; 8];
+        let mut $i = 0;
+        while $i < 8 {
+            out[$i] = $e;
+            $i += 1;
+        }
+        out
+    }};
+}
+
+// SAFETY: plain Rust; pointers are used as the trait's contract allows.
+unsafe impl Simd for Portable {
+    type V = [f32; 8];
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> [f32; 8] {
+        [x; 8]
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> [f32; 8] {
+        unsafe { p.cast::<[f32; 8]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: [f32; 8]) {
+        unsafe { p.cast::<[f32; 8]>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn gather(base: *const f32, ids: *const i32) -> [f32; 8] {
+        each!(i => unsafe { *base.add(*ids.add(i) as usize) })
+    }
+    #[inline(always)]
+    unsafe fn add(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        each!(i => a[i] + b[i])
+    }
+    #[inline(always)]
+    unsafe fn sub(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        each!(i => a[i] - b[i])
+    }
+    #[inline(always)]
+    unsafe fn mul(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        each!(i => a[i] * b[i])
+    }
+    #[inline(always)]
+    unsafe fn div(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        each!(i => a[i] / b[i])
+    }
+    #[inline(always)]
+    unsafe fn fma(a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
+        // Not mul_add: without the instruction that is a slow library call.
+        each!(i => a[i] * b[i] + c[i])
+    }
+    #[inline(always)]
+    unsafe fn max(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        each!(i => if a[i] > b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    unsafe fn min(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        each!(i => if a[i] < b[i] { a[i] } else { b[i] })
+    }
+    #[inline(always)]
+    unsafe fn sqrt(a: [f32; 8]) -> [f32; 8] {
+        each!(i => a[i].sqrt())
+    }
+    #[inline(always)]
+    unsafe fn round(a: [f32; 8]) -> [f32; 8] {
+        // Adding and subtracting 1.5 * 2^23 rounds to nearest even below 2^22 in size, which is all exp needs.
+        each!(i => (a[i] + 12_582_912.0) - 12_582_912.0)
+    }
+    #[inline(always)]
+    unsafe fn exp2_integral(n: [f32; 8]) -> [f32; 8] {
+        each!(i => f32::from_bits(((n[i] as i32 + 127) as u32) << 23))
+    }
+    #[inline(always)]
+    unsafe fn round_bf16(a: [f32; 8]) -> [f32; 8] {
+        each!(i => half::bf16::from_f32(a[i]).to_f32())
+    }
+    #[inline(always)]
+    unsafe fn round_f16(a: [f32; 8]) -> [f32; 8] {
+        each!(i => half::f16::from_f32(a[i]).to_f32())
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub use x86::{Avx2, Avx512};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Simd;
+    use std::arch::x86_64::*;
+
+    /// An 8x8 transposition in registers: 24 shuffles.
+    ///
+    /// # Safety
+    /// AVX must be there; rows must be readable and writable.
+    #[inline(always)]
+    unsafe fn transpose8(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        unsafe {
+            let mut rows = [_mm256_setzero_ps(); 8];
+            for i in 0..8 {
+                rows[i] = _mm256_loadu_ps(from.add(i * from_stride));
+            }
+            let mut pairs = [_mm256_setzero_ps(); 8];
+            for i in 0..4 {
+                pairs[2 * i] = _mm256_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
+                pairs[2 * i + 1] = _mm256_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
+            }
+            let mut quads = [_mm256_setzero_ps(); 8];
+            for i in 0..2 {
+                let (a, b) = (4 * i, 4 * i + 2);
+                quads[a] = _mm256_shuffle_ps::<0x44>(pairs[a], pairs[b]);
+                quads[a + 1] = _mm256_shuffle_ps::<0xee>(pairs[a], pairs[b]);
+                quads[a + 2] = _mm256_shuffle_ps::<0x44>(pairs[a + 1], pairs[b + 1]);
+                quads[a + 3] = _mm256_shuffle_ps::<0xee>(pairs[a + 1], pairs[b + 1]);
+            }
+            for j in 0..4 {
+                let low = _mm256_permute2f128_ps::<0x20>(quads[j], quads[j + 4]);
+                let high = _mm256_permute2f128_ps::<0x31>(quads[j], quads[j + 4]);
+                _mm256_storeu_ps(to.add(j * to_stride), low);
+                _mm256_storeu_ps(to.add((j + 4) * to_stride), high);
+            }
+        }
+    }
+
+    /// Eight lanes; needs AVX2, FMA and F16C.
+    #[derive(Clone, Copy)]
+    pub struct Avx2;
+
+    // SAFETY: each method is the instruction it names; the trait's contract covers presence and pointers.
+    unsafe impl Simd for Avx2 {
+        type V = __m256;
+        const LANES: usize = 8;
+
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> __m256 {
+            unsafe { _mm256_set1_ps(x) }
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> __m256 {
+            unsafe { _mm256_loadu_ps(p) }
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut f32, v: __m256) {
+            unsafe { _mm256_storeu_ps(p, v) }
+        }
+        #[inline(always)]
+        unsafe fn gather(base: *const f32, ids: *const i32) -> __m256 {
+            unsafe { _mm256_i32gather_ps::<4>(base, _mm256_loadu_si256(ids.cast())) }
+        }
+        #[inline(always)]
+        unsafe fn add(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_add_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sub(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_sub_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn mul(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_mul_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn div(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_div_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
+            unsafe { _mm256_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn max(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_max_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn min(a: __m256, b: __m256) -> __m256 {
+            unsafe { _mm256_min_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sqrt(a: __m256) -> __m256 {
+            unsafe { _mm256_sqrt_ps(a) }
+        }
+        #[inline(always)]
+        unsafe fn round(a: __m256) -> __m256 {
+            unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+        }
+        #[inline(always)]
+        unsafe fn exp2_integral(n: __m256) -> __m256 {
+            unsafe {
+                let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+            }
+        }
+        #[inline(always)]
+        unsafe fn round_bf16(a: __m256) -> __m256 {
+            unsafe {
+                let bits = _mm256_castps_si256(a);
+                let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+                let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+                let kept = _mm256_castsi256_ps(_mm256_and_si256(rounded, _mm256_set1_epi32(!0xffff)));
+                // Rounding the bits of a NaN could carry into infinity: keep it as it is.
+                _mm256_blendv_ps(kept, a, _mm256_cmp_ps::<_CMP_UNORD_Q>(a, a))
+            }
+        }
+        #[inline(always)]
+        unsafe fn round_f16(a: __m256) -> __m256 {
+            unsafe { _mm256_cvtph_ps(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a)) }
+        }
+        #[inline(always)]
+        unsafe fn transpose8(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+            unsafe { transpose8(from, from_stride, to, to_stride) }
+        }
+    }
+
+    /// Sixteen lanes; needs AVX-512F.
+    #[derive(Clone, Copy)]
+    pub struct Avx512;
+
+    // SAFETY: each method is the instruction it names; the trait's contract covers presence and pointers.
+    unsafe impl Simd for Avx512 {
+        type V = __m512;
+        const LANES: usize = 16;
+
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> __m512 {
+            unsafe { _mm512_set1_ps(x) }
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> __m512 {
+            unsafe { _mm512_loadu_ps(p) }
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut f32, v: __m512) {
+            unsafe { _mm512_storeu_ps(p, v) }
+        }
+        #[inline(always)]
+        unsafe fn gather(base: *const f32, ids: *const i32) -> __m512 {
+            unsafe { _mm512_i32gather_ps::<4>(_mm512_loadu_si512(ids.cast()), base) }
+        }
+        #[inline(always)]
+        unsafe fn add(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_add_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sub(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_sub_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_mul_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn div(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_div_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn max(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_max_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn min(a: __m512, b: __m512) -> __m512 {
+            unsafe { _mm512_min_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sqrt(a: __m512) -> __m512 {
+            unsafe { _mm512_sqrt_ps(a) }
+        }
+        #[inline(always)]
+        unsafe fn round(a: __m512) -> __m512 {
+            unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+        }
+        #[inline(always)]
+        unsafe fn exp2_integral(n: __m512) -> __m512 {
+            unsafe {
+                let biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+                _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
+            }
+        }
+        #[inline(always)]
+        unsafe fn round_bf16(a: __m512) -> __m512 {
+            unsafe {
+                let bits = _mm512_castps_si512(a);
+                let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+                let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+                let kept = _mm512_castsi512_ps(_mm512_and_si512(rounded, _mm512_set1_epi32(!0xffff)));
+                _mm512_mask_mov_ps(kept, _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a), a)
+            }
+        }
+        #[inline(always)]
+        unsafe fn round_f16(a: __m512) -> __m512 {
+            unsafe { _mm512_cvtph_ps(_mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a)) }
+        }
+        #[inline(always)]
+        unsafe fn transpose8(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+            unsafe { transpose8(from, from_stride, to, to_stride) }
+        }
+    }
+}

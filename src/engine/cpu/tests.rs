@@ -1,0 +1,75 @@
+//! Tests of what is private to the CPU engine; against the reference it is held in `tests/cpu_engine.rs`.
+#![allow(unsafe_code)]
+
+use super::math;
+use super::simd::{Portable, Simd};
+
+/// Largest absolute error of sigmoid and tanh, and relative error of exp, over a grid.
+fn errors<S: Simd>() -> [f64; 3] {
+    let mut worst = [0.0f64; 3];
+    let mut i = -8_700_000i64;
+    while i < 8_700_000 {
+        let x = i as f32 / 100_000.0;
+        let mut out = [[0.0f32; 16]; 3];
+        // SAFETY: instantiated below only for instruction sets that are there; the arrays hold 16 lanes.
+        unsafe {
+            S::store(out[0].as_mut_ptr(), math::exp::<S>(S::splat(x)));
+            S::store(out[1].as_mut_ptr(), math::sigmoid::<S>(S::splat(x)));
+            S::store(out[2].as_mut_ptr(), math::tanh::<S>(S::splat(x)));
+        }
+        let x = f64::from(x);
+        let exact = [x.exp(), 1.0 / (1.0 + (-x).exp()), x.tanh()];
+        worst[0] = worst[0].max((f64::from(out[0][0]) - exact[0]).abs() / exact[0]);
+        worst[1] = worst[1].max((f64::from(out[1][0]) - exact[1]).abs());
+        worst[2] = worst[2].max((f64::from(out[2][0]) - exact[2]).abs());
+        i += 1_313;
+    }
+    worst
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn errors_avx2() -> [f64; 3] {
+    errors::<super::simd::Avx2>()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx2,fma,f16c")]
+unsafe fn errors_avx512() -> [f64; 3] {
+    errors::<super::simd::Avx512>()
+}
+
+#[test]
+fn activations_are_within_their_bounds() {
+    let mut found = vec![("portable", errors::<Portable>())];
+    #[cfg(target_arch = "x86_64")]
+    {
+        let available = super::Isa::available();
+        if available.contains(&super::Isa::Avx2) {
+            // SAFETY: just detected.
+            found.push(("avx2", unsafe { errors_avx2() }));
+        } else {
+            println!("SKIP avx2: this machine does not have it");
+        }
+        if available.contains(&super::Isa::Avx512) {
+            // SAFETY: just detected.
+            found.push(("avx512", unsafe { errors_avx512() }));
+        } else {
+            println!("SKIP avx512: this machine does not have it");
+        }
+    }
+    for (name, [exp, sigmoid, tanh]) in found {
+        println!("{name}: exp {exp:e} sigmoid {sigmoid:e} tanh {tanh:e}");
+        assert!(exp < 3e-7 && sigmoid < 2e-7 && tanh < 3e-7, "{name}: {exp:e} {sigmoid:e} {tanh:e}");
+    }
+}
+
+#[test]
+fn not_a_number_stays_one_and_infinities_saturate() {
+    // SAFETY: portable code; the arrays hold eight lanes.
+    let [nan, low, high] = unsafe {
+        [f32::NAN, f32::NEG_INFINITY, f32::INFINITY].map(|x| math::tanh::<Portable>(Portable::splat(x))[0])
+    };
+    assert!(nan.is_nan());
+    assert_eq!((low, high), (-1.0, 1.0));
+}

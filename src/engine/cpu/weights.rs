@@ -1,0 +1,172 @@
+//! Weights in the order in which the kernels read them, packed from the arena once a step.
+
+use rayon::prelude::*;
+
+use super::buffer::Buffer;
+use super::geometry::Geometry;
+use super::math::stored_scalar;
+use crate::engine::{EngineError, Precision};
+
+/// One layer's packed weights.
+#[derive(Debug)]
+pub struct LayerWeights {
+    /// Forward: [unit block][input rows, then H rows][UB][G]. The first layer has no input rows.
+    pub forward: Buffer,
+    /// First layer: input column with bias for each row and character [unit][G][V]; else empty.
+    pub table: Buffer,
+    /// Sum of the biases [unit][G]. A GRU's n has b_in here and b_hn in `recurrent_bias`.
+    pub bias: Buffer,
+    /// A GRU's b_hn [unit]; else empty.
+    pub recurrent_bias: Buffer,
+    /// Backward: W_hh transposed [unit block][G*H][MR].
+    pub back_hh: Buffer,
+    /// Backward into the layer below: W_ih transposed [unit block][G*H][MR]; empty for the first layer.
+    pub back_ih: Buffer,
+}
+
+/// All packed weights.
+#[derive(Debug)]
+pub struct Weights {
+    /// One a layer.
+    pub layers: Vec<LayerWeights>,
+    /// Head, forward: [class block][H][MR].
+    pub head: Buffer,
+    /// Head's bias [classes].
+    pub head_bias: Buffer,
+    /// Head, backward: transposed [unit block][V][MR].
+    pub head_back: Buffer,
+}
+
+impl Weights {
+    /// Room for a model.
+    pub fn new(geo: &Geometry) -> Result<Weights, EngineError> {
+        let (h, g, v) = (geo.shape.hidden, geo.gates, geo.shape.vocab);
+        let what = "packed weights";
+        let layers = (0..geo.shape.layers)
+            .map(|layer| {
+                let first = layer == 0;
+                let inputs = if first { 0 } else { h };
+                Ok(LayerWeights {
+                    forward: Buffer::zeros(geo.units * g * (inputs + h), what)?,
+                    table: Buffer::zeros(if first { geo.units * g * v } else { 0 }, what)?,
+                    bias: Buffer::zeros(geo.units * g, what)?,
+                    recurrent_bias: Buffer::zeros(if geo.tile_sets() == 2 { geo.units } else { 0 }, what)?,
+                    back_hh: Buffer::zeros(geo.units * g * h, what)?,
+                    back_ih: Buffer::zeros(if first { 0 } else { geo.units * g * h }, what)?,
+                })
+            })
+            .collect::<Result<_, EngineError>>()?;
+        Ok(Weights {
+            layers,
+            head: Buffer::zeros(geo.classes * h, what)?,
+            head_bias: Buffer::zeros(geo.classes, what)?,
+            head_back: Buffer::zeros(geo.units * v, what)?,
+        })
+    }
+
+    /// Packs the arena, rounding weights (not biases) to the storage precision.
+    pub fn pack(&mut self, geo: &Geometry, precision: Precision, arena: &[f32]) {
+        for layer in 0..self.layers.len() {
+            self.layers[layer].pack(geo, precision, arena, layer);
+        }
+        let (h, v) = (geo.shape.hidden, geo.shape.vocab);
+        let mr = geo.isa.tile_rows();
+        let (w, b) = geo.shape.head_ranges();
+        let (w, b) = (&arena[w], &arena[b]);
+        let round = |x| stored_scalar(precision, x);
+        blocks(&mut self.head, mr * h, |block, out| {
+            tile(out, h, mr, block, v, |k, row| round(w[row * h + k]));
+        });
+        blocks(&mut self.head_back, mr * v, |block, out| {
+            tile(out, v, mr, block, h, |class, unit| round(w[class * h + unit]));
+        });
+        self.head_bias.as_mut_slice()[..v].copy_from_slice(b);
+    }
+}
+
+/// Runs `fill` over blocks of `size` elements, in parallel.
+fn blocks(buffer: &mut Buffer, size: usize, fill: impl Fn(usize, &mut [f32]) + Sync) {
+    if size > 0 {
+        buffer
+            .as_mut_slice()
+            .par_chunks_exact_mut(size)
+            .enumerate()
+            .for_each(|(block, out)| fill(block, out));
+    }
+}
+
+/// out[k][i] = value(k, block * rows + i) for rows below `limit`; the rest stays zero.
+fn tile(
+    out: &mut [f32],
+    depth: usize,
+    rows: usize,
+    block: usize,
+    limit: usize,
+    value: impl Fn(usize, usize) -> f32,
+) {
+    let used = rows.min(limit.saturating_sub(block * rows));
+    for k in 0..depth {
+        for i in 0..used {
+            out[k * rows + i] = value(k, block * rows + i);
+        }
+    }
+}
+
+impl LayerWeights {
+    fn pack(&mut self, geo: &Geometry, precision: Precision, arena: &[f32], layer: usize) {
+        let (h, g, v) = (geo.shape.hidden, geo.gates, geo.shape.vocab);
+        let (ub, mr) = (geo.isa.unit_block(geo.shape.cell), geo.isa.tile_rows());
+        let at = geo.shape.layer_ranges(layer);
+        let (ih, hh) = (&arena[at.weight_ih], &arena[at.weight_hh]);
+        let (b_ih, b_hh) = (&arena[at.bias_ih], &arena[at.bias_hh]);
+        let round = |x| stored_scalar(precision, x);
+        let inputs = if layer == 0 { 0 } else { h };
+        blocks(&mut self.forward, ub * g * (inputs + h), |block, out| {
+            for i in 0..ub.min(h.saturating_sub(block * ub)) {
+                let unit = block * ub + i;
+                for gate in 0..g {
+                    let row = (gate * h + unit) * h;
+                    for k in 0..inputs {
+                        out[(k * ub + i) * g + gate] = round(ih[row + k]);
+                    }
+                    for k in 0..h {
+                        out[((inputs + k) * ub + i) * g + gate] = round(hh[row + k]);
+                    }
+                }
+            }
+        });
+        let gru = !b_hh.is_empty();
+        for unit in 0..h {
+            for gate in 0..g {
+                let row = gate * h + unit;
+                // The n gate's recurrent bias stands behind the reset gate.
+                let joined = if gru && gate < 2 { b_ih[row] + b_hh[row] } else { b_ih[row] };
+                self.bias.as_mut_slice()[unit * g + gate] = joined;
+            }
+            if gru {
+                self.recurrent_bias.as_mut_slice()[unit] = b_hh[2 * h + unit];
+            }
+        }
+        let bias = self.bias.as_slice();
+        if layer == 0 {
+            blocks(&mut self.table, g * v, |unit, out| {
+                if unit < h {
+                    for gate in 0..g {
+                        let row = &ih[(gate * h + unit) * v..][..v];
+                        for (out, w) in out[gate * v..][..v].iter_mut().zip(row) {
+                            *out = round(*w) + bias[unit * g + gate];
+                        }
+                    }
+                }
+            });
+        }
+        // Row j = u * G + g of the packed order is row g * H + u of the arena.
+        let row = |j: usize| ((j % g) * h + j / g) * h;
+        blocks(&mut self.back_hh, mr * g * h, |block, out| {
+            tile(out, g * h, mr, block, h, |j, unit| round(hh[row(j) + unit]));
+        });
+        blocks(&mut self.back_ih, mr * g * h, |block, out| {
+            tile(out, g * h, mr, block, h, |j, unit| round(ih[row(j) + unit]));
+        });
+    }
+}
