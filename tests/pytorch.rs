@@ -240,7 +240,9 @@ fn reference_trains() {
             }
             judge.near("losses", &losses, &golden.floats[&format!("{kind}.losses")], REFERENCE_BOUND);
             judge.arena(&golden, &format!("{kind}.param"), &engine.params, REFERENCE_BOUND);
-            judge.near("norms", &norms, &golden.floats[&format!("{kind}.norms")], ROUNDED_NORM_BOUND);
+            let case = format!("{case} norms, as float32");
+            let expected = &golden.floats[&format!("{kind}.norms")];
+            Judge::new(&case).near("norms", &norms, expected, ROUNDED_NORM_BOUND);
         }
     }
 }
