@@ -81,7 +81,8 @@ impl CpuEngine {
         }
         spec.shape.check().map_err(EngineError::Unsupported)?;
         if spec.threads > MOST_THREADS {
-            let message = format!("{} threads; expected at most {MOST_THREADS} (0: one a core)", spec.threads);
+            let message =
+                format!("{} threads; expected at most {MOST_THREADS} (0: one a core)", spec.threads);
             return Err(EngineError::Unsupported(message));
         }
         let geo = Geometry::new(spec.shape, isa);
