@@ -32,11 +32,8 @@ pub fn decode(bytes: &[u8]) -> Decoded<'_> {
         Ok(text) => (Cow::Borrowed(text), Encoding::Utf8),
         Err(_) => (Cow::Owned(bytes.iter().map(|b| char::from(*b)).collect()), Encoding::Latin1),
     };
-    let text = if text.contains('\r') && !text.contains('\n') {
-        Cow::Owned(text.replace('\r', "\n"))
-    } else {
-        text
-    };
+    let text =
+        if text.contains('\r') && !text.contains('\n') { Cow::Owned(text.replace('\r', "\n")) } else { text };
     Decoded { text, encoding }
 }
 

@@ -184,12 +184,7 @@ impl Diagnostics {
     pub const KEPT: usize = 200;
 
     /// Adds one. The message is only built when it is kept.
-    pub fn push<M: Into<Cow<'static, str>>>(
-        &mut self,
-        code: Code,
-        span: Span,
-        message: impl FnOnce() -> M,
-    ) {
+    pub fn push<M: Into<Cow<'static, str>>>(&mut self, code: Code, span: Span, message: impl FnOnce() -> M) {
         match code.severity() {
             Severity::Error => self.errors = self.errors.saturating_add(1),
             Severity::Warning => self.warnings = self.warnings.saturating_add(1),

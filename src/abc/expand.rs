@@ -247,7 +247,9 @@ impl<'p> Player<'p> {
                 self.performance.chords.push(event);
             }
             ElementKind::Meter(meter) => self.set_meter(*meter),
-            ElementKind::Key(key) if self.voice == 0 => self.performance.keys.push((self.now, (**key).clone())),
+            ElementKind::Key(key) if self.voice == 0 => {
+                self.performance.keys.push((self.now, (**key).clone()))
+            }
             ElementKind::Tempo(tempo) => {
                 if self.performance.tempos.last() != Some(&(self.now, *tempo)) {
                     self.performance.tempos.push((self.now, *tempo));

@@ -65,8 +65,7 @@ impl Fraction {
     /// The sum, or `None` when it does not fit.
     pub fn checked_add(self, other: Fraction) -> Option<Fraction> {
         // Both products are below 2^126, so their sum fits an i128.
-        let num =
-            i128::from(self.num) * i128::from(other.den) + i128::from(other.num) * i128::from(self.den);
+        let num = i128::from(self.num) * i128::from(other.den) + i128::from(other.num) * i128::from(self.den);
         Self::reduced(num, i128::from(self.den) * i128::from(other.den))
     }
 

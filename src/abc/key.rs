@@ -88,8 +88,8 @@ pub fn parse_key(text: &str, before: &Key) -> Result<Key, String> {
     let trimmed = rest.trim_start();
     let word_end = trimmed.find(|c: char| !c.is_alphabetic()).unwrap_or(trimmed.len());
     let (word, after) = trimmed.split_at(word_end);
-    // A word that is followed by `=` (`clef=bass`) is no mode.
-    let mode = if after.starts_with('=') { None } else { mode_of(word) };
+    // `m=B` is the short form of `middle=B`, not a minor key; `mix=c` is a mode and an accidental.
+    let mode = if word == "m" && after.starts_with('=') { None } else { mode_of(word) };
     let (offset, minor, explicit, rest) = match mode {
         Some((offset, minor, explicit)) => (offset, minor, explicit, after),
         None => (0, false, false, trimmed),
@@ -132,8 +132,7 @@ fn apply_words(text: &str, key: &mut Key) -> Result<(), String> {
             match name.to_ascii_lowercase().as_str() {
                 "clef" => key.shift = key.shift.saturating_add(clef_shift(value)),
                 "octave" => {
-                    let octaves: i8 =
-                        value.parse().map_err(|_| format!("octave={value} is not a number"))?;
+                    let octaves: i8 = value.parse().map_err(|_| format!("octave={value} is not a number"))?;
                     key.shift = key.shift.saturating_add(octaves.clamp(-9, 9) * 12);
                 }
                 "transpose" | "t" => {
@@ -172,8 +171,22 @@ pub fn voice_shift(text: &str) -> i8 {
 
 fn is_clef(word: &str) -> bool {
     let name = word.trim_end_matches(['+', '-', '8', '1', '5', '2', '3', '4']);
-    ["treble", "alto", "tenor", "bass", "perc", "none", "soprano", "mezzosoprano", "baritone", "auto", "C", "F", "G"]
-        .contains(&name)
+    [
+        "treble",
+        "alto",
+        "tenor",
+        "bass",
+        "perc",
+        "none",
+        "soprano",
+        "mezzosoprano",
+        "baritone",
+        "auto",
+        "C",
+        "F",
+        "G",
+    ]
+    .contains(&name)
 }
 
 fn clef_shift(word: &str) -> i8 {
@@ -244,7 +257,11 @@ mod tests {
         ] {
             let key = key(text);
             assert_eq!((key.fifths, key.minor), (fifths, minor), "{text}");
-            assert_eq!(key.alterations.iter().map(|a| i32::from(*a)).sum::<i32>(), i32::from(fifths), "{text}");
+            assert_eq!(
+                key.alterations.iter().map(|a| i32::from(*a)).sum::<i32>(),
+                i32::from(fifths),
+                "{text}"
+            );
         }
     }
 
@@ -253,6 +270,8 @@ mod tests {
         assert_eq!(key("D Phr ^f").alterations, [0, 0, -1, 1, 0, 0, -1]);
         assert_eq!(key("G exp _b ^c").alterations, [1, 0, 0, 0, 0, 0, -1]);
         assert_eq!(key("^f^c").alterations, [1, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(key("Dmix=c").alterations, [0, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(key("C m=B").alterations, [0; 7]);
         assert_eq!(key("D =c").alterations, [0, 0, 0, 1, 0, 0, 0]);
     }
 

@@ -133,7 +133,9 @@ pub fn parse_tempo(text: &str, unit: Fraction) -> Result<Option<Tempo>, String> 
                 // The old `C=100` and `C3=40`: C is the unit length.
                 let beat = match word.strip_prefix(['C', 'c']) {
                     Some("") => unit,
-                    Some(times) => parse_fraction(times).and_then(|t| t.checked_mul(unit)).ok_or_else(wrong)?,
+                    Some(times) => {
+                        parse_fraction(times).and_then(|t| t.checked_mul(unit)).ok_or_else(wrong)?
+                    }
                     None => parse_fraction(word).ok_or_else(wrong)?,
                 };
                 sum = sum.checked_add(beat).ok_or_else(wrong)?;

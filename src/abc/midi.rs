@@ -41,7 +41,9 @@ pub enum AbcError {
     #[error("the tune {0:?} has no notes to play; run `songrnn-fast check` to see what is wrong with it")]
     NoNotes(String),
     /// The tune outlasts MIDI's clock.
-    #[error("the tune {0:?} is longer than a MIDI file can time ({MAX_DELTA} ticks); shorten its notes or repeats")]
+    #[error(
+        "the tune {0:?} is longer than a MIDI file can time ({MAX_DELTA} ticks); shorten its notes or repeats"
+    )]
     TooLong(String),
     /// The writer refused.
     #[error("writing MIDI for {title:?} failed: {reason}")]

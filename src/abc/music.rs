@@ -332,9 +332,7 @@ impl Parser<'_> {
                         Some(note) => note.tied = true,
                         None => {
                             let at = s.pos;
-                            self.report(Code::TieWithoutNote, at - 1, at, || {
-                                "no note stands before the tie"
-                            })
+                            self.report(Code::TieWithoutNote, at - 1, at, || "no note stands before the tie")
                         }
                     }
                 }
@@ -425,9 +423,12 @@ impl Parser<'_> {
         let fits = |n: Option<u32>| n.is_none_or(|n| (1..=MAX_TUPLET).contains(&n));
         let known = (2..=9).contains(&p) || (q.is_some() && (1..=MAX_TUPLET).contains(&p));
         if !known || !fits(q) || !fits(r) {
-            self.report(Code::BadTuplet, span.start, span.end, || {
-                "tuplets are (2 to (9, or (p:q:r with numbers up to 64"
-            });
+            self.report(
+                Code::BadTuplet,
+                span.start,
+                span.end,
+                || "tuplets are (2 to (9, or (p:q:r with numbers up to 64",
+            );
             return;
         }
         let (voice, diagnostics) = self.voice_and_diagnostics();
@@ -479,9 +480,12 @@ impl Parser<'_> {
                 return;
             }
         }
-        self.report(Code::StrayStaffBreak, start, start + 1, || {
-            "this `!` neither ends the line nor opens a decoration; taken as an old staff break"
-        });
+        self.report(
+            Code::StrayStaffBreak,
+            start,
+            start + 1,
+            || "this `!` neither ends the line nor opens a decoration; taken as an old staff break",
+        );
     }
 
     /// `+`: the old form of a decoration, `+trill+`.

@@ -85,7 +85,9 @@ impl<'t> Parser<'t> {
 
     fn run(&mut self) {
         let Span { start, end } = self.tune.span;
-        let mut header = Header::default();
+        let body = self.text.get(start..end).unwrap_or("");
+        let key_line = body.rfind("\nK:").map_or(0, |at| start + at + 1);
+        let mut header = Header { last_key_line: key_line, ..Header::default() };
         let mut pos = start;
         let mut begun = false;
         while pos < end {
@@ -138,14 +140,18 @@ impl<'t> Parser<'t> {
             return;
         }
         if !self.in_body {
-            // Text in a header is music when it has a bar line; else it is a stray remark.
-            if !line.contains('|') {
+            // Text in a header is music when it has a bar line and no K: line comes to end the header properly; else
+            // it is a stray remark.
+            if !line.contains('|') || start < header.last_key_line {
                 self.report(Code::StrayHeaderText, start, end, || "this line of the header is no field");
                 return;
             }
-            self.report(Code::MusicBeforeKey, start, end, || {
-                "music before the K: field that should end the header; C major is taken"
-            });
+            self.report(
+                Code::MusicBeforeKey,
+                start,
+                end,
+                || "music before the K: field that should end the header; C major is taken",
+            );
             self.start_body(header);
         }
         self.music_line(start, end);
@@ -230,9 +236,8 @@ impl<'t> Parser<'t> {
     /// The header is over: its values become those of every voice.
     fn start_body(&mut self, header: &Header) {
         self.in_body = true;
-        self.tune.unit = header.unit.unwrap_or_else(|| {
-            self.tune.meter.map_or(Fraction::ratio(1, 8), Meter::default_unit)
-        });
+        self.tune.unit =
+            header.unit.unwrap_or_else(|| self.tune.meter.map_or(Fraction::ratio(1, 8), Meter::default_unit));
         if let Some(span) = header.tempo {
             match parse_tempo(self.value(span), self.tune.unit) {
                 Ok(tempo) => self.tune.tempo = tempo,
@@ -383,7 +388,8 @@ impl<'t> Parser<'t> {
 
     /// Whether the tune already holds all that it may; said once, at `pos`.
     pub(super) fn is_full(&mut self, pos: usize) -> bool {
-        let full = self.full || self.voices.get(self.current).is_some_and(|v| v.elements.len() >= MAX_ELEMENTS);
+        let full =
+            self.full || self.voices.get(self.current).is_some_and(|v| v.elements.len() >= MAX_ELEMENTS);
         if full && !self.full {
             self.full = true;
             let end = self.tune.span.end;
@@ -422,6 +428,8 @@ impl<'t> Parser<'t> {
 /// What the header says that only counts once it is complete.
 #[derive(Debug, Default)]
 struct Header {
+    /// Where the tune's last `K:` line starts; 0 without one.
+    last_key_line: usize,
     unit: Option<Fraction>,
     tempo: Option<Span>,
     voices: Vec<Span>,

@@ -125,9 +125,11 @@ impl Cutter {
             self.close_ending(at);
             if let Some(opened) = self.opened_by.filter(|_| self.has_notes && self.endings.is_empty()) {
                 // `|: A |: B :|`: the end of the first repeat was forgotten.
-                diagnostics.push(Code::RepeatInsideRepeat, opened, || {
-                    "another repeat starts before this one ends; it is played as if a `:|` stood there"
-                });
+                diagnostics.push(
+                    Code::RepeatInsideRepeat,
+                    opened,
+                    || "another repeat starts before this one ends; it is played as if a `:|` stood there",
+                );
                 self.passes = 2;
             }
             self.cut(at + 1);
@@ -167,9 +169,11 @@ impl Cutter {
     fn finish(mut self, end: usize, diagnostics: &mut Diagnostics) -> Vec<Section> {
         self.close_ending(end);
         if let Some(opened) = self.opened_by.filter(|_| self.has_notes && self.passes == 1) {
-            diagnostics.push(Code::UnclosedRepeat, opened, || {
-                "this repeat has no end; the section is played once"
-            });
+            diagnostics.push(
+                Code::UnclosedRepeat,
+                opened,
+                || "this repeat has no end; the section is played once",
+            );
         }
         self.cut(end);
         self.sections

@@ -133,11 +133,19 @@ impl VoiceBuilder {
     }
 
     /// `>` (dotted first) or `<` (dotted second), `count` times.
-    pub fn start_broken(&mut self, dotted_first: bool, count: u32, span: Span, diagnostics: &mut Diagnostics) {
+    pub fn start_broken(
+        &mut self,
+        dotted_first: bool,
+        count: u32,
+        span: Span,
+        diagnostics: &mut Diagnostics,
+    ) {
         if self.last.is_none() || self.broken.is_some() {
-            diagnostics.push(Code::BrokenRhythmWithoutNotes, span, || {
-                "broken rhythm needs a note, a chord or a rest before it"
-            });
+            diagnostics.push(
+                Code::BrokenRhythmWithoutNotes,
+                span,
+                || "broken rhythm needs a note, a chord or a rest before it",
+            );
             return;
         }
         // Once: 3/2 and 1/2; twice: 7/4 and 1/4; three times: 15/8 and 1/8. A hornpipe's dotted pair is softer, 2:1.
@@ -264,9 +272,11 @@ impl VoiceBuilder {
     /// The end of the tune: what is still open is reported.
     pub fn finish(&mut self, diagnostics: &mut Diagnostics) {
         if let Some(broken) = self.broken.take() {
-            diagnostics.push(Code::BrokenRhythmWithoutNotes, broken.span, || {
-                "no note follows this broken rhythm"
-            });
+            diagnostics.push(
+                Code::BrokenRhythmWithoutNotes,
+                broken.span,
+                || "no note follows this broken rhythm",
+            );
         }
         if let Some(open) = self.tuplet.take() {
             diagnostics.push(Code::UnfinishedTuplet, open.span, || {
@@ -288,9 +298,11 @@ impl VoiceBuilder {
 
     fn report_lost_ties(&self, ties: &[OpenTie], next: &[Note], diagnostics: &mut Diagnostics) {
         for tie in ties.iter().filter(|t| next.iter().all(|n| n.pitch != t.pitch)) {
-            diagnostics.push(Code::TieWithoutNote, tie.span, || {
-                "no note of this pitch follows the tie; it is played as a slur"
-            });
+            diagnostics.push(
+                Code::TieWithoutNote,
+                tie.span,
+                || "no note of this pitch follows the tie; it is played as a slur",
+            );
         }
     }
 
@@ -309,9 +321,11 @@ impl VoiceBuilder {
         let (mut pitch, moved) =
             midi_number(written.step, written.octave, i32::from(alteration).saturating_add(shift));
         if moved {
-            diagnostics.push(Code::PitchOutOfRange, written.span, || {
-                "this note lies outside MIDI's 0-127; it is played in the nearest octave there"
-            });
+            diagnostics.push(
+                Code::PitchOutOfRange,
+                written.span,
+                || "this note lies outside MIDI's 0-127; it is played in the nearest octave there",
+            );
         }
         // An accidental outlives its bar for the note that a tie reaches: `^F2-|F2`.
         if written.accidental.is_none() && self.ties_crossed_bar {
@@ -352,9 +366,11 @@ impl VoiceBuilder {
         if let Some(broken) = self.broken.take() {
             if let Some(last) = self.last {
                 if last.written != written {
-                    diagnostics.push(Code::UnequalBrokenRhythm, broken.span, || {
-                        "broken rhythm between notes of different lengths"
-                    });
+                    diagnostics.push(
+                        Code::UnequalBrokenRhythm,
+                        broken.span,
+                        || "broken rhythm between notes of different lengths",
+                    );
                 }
                 self.scale(last.index, broken.first);
                 self.scale(index, broken.second);
