@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use songrnn_fast::abc::{
-    Diagnostics, ElementKind, MAX_ELEMENTS, MAX_NOTES, MidiOptions, as_numbered_abc, decode, expand, judge,
-    parse_tune, parse_tunebook, to_midi,
+    Diagnostics, MAX_ELEMENTS, MAX_NOTES, MidiOptions, as_numbered_abc, decode, expand, judge, parse_tune,
+    parse_tunebook, to_midi,
 };
 
 /// Far more than any of these inputs needs, on a slow and busy machine with overflow checks on.
