@@ -157,8 +157,9 @@ fn tune(seed: u64) -> String {
     let extra =
         ["", "R:hornpipe\n", "Q:1/4=100\n", "Q:\"Allegro\" 1/4=90\n", "%%MIDI program 1\n", "R:reel\n"]
             [rng.below(6)];
-    // abc2midi takes hornpipes in 2/4 and 4/4 alone, and counts their beats wrongly where chords stand.
-    let extra = if (meter != "4/4" && meter != "2/4") || feature == 7 || feature == 8 {
+    // abc2midi takes hornpipes in 2/4 and 4/4 alone, swings on in a later 3/4, and counts their beats wrongly where chords stand.
+    let extra = if (meter != "4/4" && meter != "2/4") || feature == 7 || feature == 8 || shape.contains("M:")
+    {
         extra.replace("R:hornpipe\n", "")
     } else {
         extra.to_owned()

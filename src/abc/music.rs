@@ -1,7 +1,6 @@
 //! Reading a line of music: what each character means, and recovery where it means nothing. One pass, no recursion,
 //! every branch moves the cursor: time is linear in the line and nesting cannot exhaust the stack.
 
-use super::decoration;
 use super::diagnostic::Code;
 use super::fraction::Fraction;
 use super::parse::Parser;
@@ -252,8 +251,7 @@ impl Parser<'_> {
     fn read_ending(&mut self, s: &mut Scanner<'_>, start: usize) {
         let mut numbers = EndingNumbers::default();
         let mut wrong = false;
-        loop {
-            let Some(from) = s.number() else { break };
+        while let Some(from) = s.number() {
             let mut to = from;
             if s.peek() == Some(b'-') && matches!(s.peek_at(1), Some(b'0'..=b'9')) {
                 s.bump();
@@ -435,87 +433,10 @@ impl Parser<'_> {
         let q = q.unwrap_or_else(|| voice.default_q(p));
         voice.start_tuplet(p, q, r.unwrap_or(p), span, diagnostics);
     }
-
-    /// `"..."`: a chord symbol or an annotation.
-    fn read_quoted(&mut self, s: &mut Scanner<'_>) {
-        let start = s.pos;
-        s.bump();
-        let text_start = s.pos;
-        let Some(close) = s.find(b'"') else {
-            let end = s.end;
-            self.report(Code::UnclosedQuote, start, end, || "this `\"` has no partner on the line");
-            s.pos = end;
-            return;
-        };
-        s.pos = close;
-        let text = s.since(text_start);
-        let span = s.span(text_start);
-        s.bump();
-        let first = text.bytes().next();
-        if matches!(first, Some(b'A'..=b'G' | b'a'..=b'g')) {
-            if let Some(symbol) = super::chord_symbol::parse(text) {
-                self.voice().mark(ElementKind::ChordSymbol(symbol), span);
-                return;
-            }
-            self.report(Code::UnknownChordSymbol, span.start, span.end, || {
-                format!("`{}` is no chord; it is taken as text", abridged(text))
-            });
-        }
-        self.voice().mark(ElementKind::Annotation, span);
-    }
-
-    /// `!`: a decoration `!trill!`, or an old staff break at the end of a line.
-    fn read_exclamation(&mut self, s: &mut Scanner<'_>) {
-        let start = s.pos;
-        s.bump();
-        if s.only_blanks_left() {
-            return;
-        }
-        let name_start = s.pos;
-        if let Some(close) = s.find(b'!') {
-            let name = self.text.get(name_start..close).unwrap_or("");
-            if decoration::could_be_name(name) {
-                s.pos = close + 1;
-                self.decoration(name, s.span(start));
-                return;
-            }
-        }
-        self.report(
-            Code::StrayStaffBreak,
-            start,
-            start + 1,
-            || "this `!` neither ends the line nor opens a decoration; taken as an old staff break",
-        );
-    }
-
-    /// `+`: the old form of a decoration, `+trill+`.
-    fn read_plus(&mut self, s: &mut Scanner<'_>) {
-        let start = s.pos;
-        s.bump();
-        let name_start = s.pos;
-        if let Some(close) = s.find(b'+') {
-            let name = self.text.get(name_start..close).unwrap_or("");
-            if decoration::could_be_name(name) {
-                s.pos = close + 1;
-                self.decoration(name, s.span(start));
-                return;
-            }
-        }
-        self.report(Code::UnexpectedCharacter, start, start + 1, || "`+` opens no decoration");
-    }
-
-    fn decoration(&mut self, name: &str, span: super::Span) {
-        if !decoration::is_known(name) {
-            self.report(Code::UnknownDecoration, span.start, span.end, || {
-                format!("`{name}` is no decoration that the standard lists")
-            });
-        }
-        self.voice().mark(ElementKind::Decoration, span);
-    }
 }
 
 /// The first characters of a text that may be a megabyte long.
-fn abridged(text: &str) -> String {
+pub(super) fn abridged(text: &str) -> String {
     let mut short: String = text.chars().take(24).collect();
     if short.len() < text.len() {
         short.push('…');

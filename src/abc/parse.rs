@@ -267,8 +267,8 @@ impl<'t> Parser<'t> {
 
     /// The voice of this name, made when it is new.
     fn voice_index(&mut self, id: &str) -> usize {
-        let id = id.get(..id.floor_char_boundary(MAX_NAME)).unwrap_or(id);
-        if let Some(index) = self.voices.iter().position(|v| v.id == id) {
+        let id = &bounded(id);
+        if let Some(index) = self.voices.iter().position(|v| v.id == *id) {
             return index;
         }
         if self.voices.len() >= MAX_VOICES {
@@ -277,7 +277,7 @@ impl<'t> Parser<'t> {
         let key = self.tune.key.clone().unwrap_or(Key::C_MAJOR);
         // Without M: bars cannot be judged, which is what free meter means here too.
         let meter = self.tune.meter.unwrap_or(Meter::FREE);
-        let mut voice = VoiceBuilder::new(id.to_owned(), key, self.tune.unit, meter);
+        let mut voice = VoiceBuilder::new(id.clone(), key, self.tune.unit, meter);
         voice.swing = self.tune.rhythm.as_deref().is_some_and(is_hornpipe);
         self.voices.push(voice);
         self.voices.len() - 1
@@ -465,5 +465,5 @@ fn is_hornpipe(rhythm: &str) -> bool {
 }
 
 fn bounded(value: &str) -> String {
-    value.get(..value.floor_char_boundary(MAX_NAME)).unwrap_or("").to_owned()
+    if value.len() <= MAX_NAME { value.to_owned() } else { value.chars().take(MAX_NAME / 4).collect() }
 }
