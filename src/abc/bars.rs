@@ -197,3 +197,35 @@ impl Cutter {
         self.bars.push(BarCheck { span, duration, expected, full: whole_rests });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse_tune;
+    use super::*;
+
+    /// `#` for a full bar, `-` for another.
+    fn marks(meter: &str, body: &str) -> String {
+        let tune = parse_tune(&format!("X:1\nT:t\nM:{meter}\nL:1/4\nK:C\n{body}\n"));
+        check_bars(&tune).iter().map(|b| if b.full { '#' } else { '-' }).collect()
+    }
+
+    #[test]
+    fn plain_bars() {
+        assert_eq!(marks("4/4", "CDEF|CDE|CDEFG|z4|]"), "#--#");
+        assert_eq!(marks("none", "C|CD|CDE|]"), "###");
+        assert_eq!(marks("3/4", "CDE|Z4|CDE|]"), "###");
+        assert_eq!(marks("4/4", "CDEF|[M:3/4]CDE|CDEF|]"), "##-");
+        assert_eq!(marks("4/4", "C2E2 & E4|CDEF|]"), "##");
+    }
+
+    #[test]
+    fn pickups_and_split_bars() {
+        assert_eq!(marks("4/4", "C|CDEF|CDE|]"), "###");
+        assert_eq!(marks("4/4", "C|CDEF|CDE:|F|CDEF|CDE:|"), "######");
+        assert_eq!(marks("4/4", "CDEF|CD:|EF|CDEF|]"), "####");
+        assert_eq!(marks("4/4", "|:C|CDEF|1CDE:|2CDE|]"), "####");
+        assert_eq!(marks("4/4", "CDEF|CD|1EF:|2GA|]"), "####");
+        assert_eq!(marks("4/4", "CDEF|CD|EF|CDEF|]"), "#--#", "a plain bar line splits nothing");
+        assert_eq!(marks("4/4", "CDEF|CDEF|CD|]"), "##-");
+    }
+}

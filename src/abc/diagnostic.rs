@@ -272,6 +272,14 @@ mod tests {
     }
 
     #[test]
+    fn every_code_is_in_the_documentation() {
+        let docs = include_str!("../../docs/abc.md");
+        for code in Code::ALL {
+            assert!(docs.contains(&format!("| {code} |")), "{code} is missing in docs/abc.md");
+        }
+    }
+
+    #[test]
     fn positions_count_characters_from_one() {
         let index = LineIndex::new("ab\né|x\n");
         assert_eq!(index.position(0), (1, 1));

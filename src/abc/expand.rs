@@ -109,6 +109,7 @@ pub fn expand(tune: &Tune) -> Performance {
     performance.notes.sort_by_key(|n| (n.onset, n.voice, n.pitch));
     performance.chords.sort_by_key(|c| c.onset);
     performance.tempos.sort_by_key(|t| t.0);
+    performance.tempos.dedup();
     performance.diagnostics.sort();
     performance
 }
@@ -249,12 +250,16 @@ impl<'p> Player<'p> {
             ElementKind::Meter(meter) => self.set_meter(*meter),
             ElementKind::Key(key) if self.voice == 0 => {
                 self.performance.keys.push((self.now, (**key).clone()))
+<<<<<<< HEAD
             }
             ElementKind::Tempo(tempo) => {
                 if self.performance.tempos.last() != Some(&(self.now, *tempo)) {
                     self.performance.tempos.push((self.now, *tempo));
                 }
+=======
+>>>>>>> abc
             }
+            ElementKind::Tempo(tempo) => self.performance.tempos.push((self.now, *tempo)),
             _ => {}
         }
     }

@@ -88,8 +88,8 @@ pub fn parse_key(text: &str, before: &Key) -> Result<Key, String> {
     let trimmed = rest.trim_start();
     let word_end = trimmed.find(|c: char| !c.is_alphabetic()).unwrap_or(trimmed.len());
     let (word, after) = trimmed.split_at(word_end);
-    // A word that is followed by `=` (`clef=bass`) is no mode.
-    let mode = if after.starts_with('=') { None } else { mode_of(word) };
+    // `m=B` is the short form of `middle=B`, not a minor key; `mix=c` is a mode and an accidental.
+    let mode = if word == "m" && after.starts_with('=') { None } else { mode_of(word) };
     let (offset, minor, explicit, rest) = match mode {
         Some((offset, minor, explicit)) => (offset, minor, explicit, after),
         None => (0, false, false, trimmed),
@@ -270,6 +270,8 @@ mod tests {
         assert_eq!(key("D Phr ^f").alterations, [0, 0, -1, 1, 0, 0, -1]);
         assert_eq!(key("G exp _b ^c").alterations, [1, 0, 0, 0, 0, 0, -1]);
         assert_eq!(key("^f^c").alterations, [1, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(key("Dmix=c").alterations, [0, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(key("C m=B").alterations, [0; 7]);
         assert_eq!(key("D =c").alterations, [0, 0, 0, 1, 0, 0, 0]);
     }
 

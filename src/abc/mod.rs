@@ -15,6 +15,7 @@ mod expand;
 mod fraction;
 mod judge;
 mod key;
+mod marks;
 mod meter;
 mod midi;
 mod music;

@@ -1,7 +1,6 @@
 //! Reading a line of music: what each character means, and recovery where it means nothing. One pass, no recursion,
 //! every branch moves the cursor: time is linear in the line and nesting cannot exhaust the stack.
 
-use super::decoration;
 use super::diagnostic::Code;
 use super::fraction::Fraction;
 use super::parse::Parser;
@@ -252,8 +251,7 @@ impl Parser<'_> {
     fn read_ending(&mut self, s: &mut Scanner<'_>, start: usize) {
         let mut numbers = EndingNumbers::default();
         let mut wrong = false;
-        loop {
-            let Some(from) = s.number() else { break };
+        while let Some(from) = s.number() {
             let mut to = from;
             if s.peek() == Some(b'-') && matches!(s.peek_at(1), Some(b'0'..=b'9')) {
                 s.bump();
@@ -435,6 +433,7 @@ impl Parser<'_> {
         let q = q.unwrap_or_else(|| voice.default_q(p));
         voice.start_tuplet(p, q, r.unwrap_or(p), span, diagnostics);
     }
+<<<<<<< HEAD
 
     /// `"..."`: a chord symbol or an annotation.
     fn read_quoted(&mut self, s: &mut Scanner<'_>) {
@@ -512,10 +511,12 @@ impl Parser<'_> {
         }
         self.voice().mark(ElementKind::Decoration, span);
     }
+=======
+>>>>>>> abc
 }
 
 /// The first characters of a text that may be a megabyte long.
-fn abridged(text: &str) -> String {
+pub(super) fn abridged(text: &str) -> String {
     let mut short: String = text.chars().take(24).collect();
     if short.len() < text.len() {
         short.push('…');

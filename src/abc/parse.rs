@@ -85,7 +85,9 @@ impl<'t> Parser<'t> {
 
     fn run(&mut self) {
         let Span { start, end } = self.tune.span;
-        let mut header = Header::default();
+        let body = self.text.get(start..end).unwrap_or("");
+        let key_line = body.rfind("\nK:").map_or(0, |at| start + at + 1);
+        let mut header = Header { last_key_line: key_line, ..Header::default() };
         let mut pos = start;
         let mut begun = false;
         while pos < end {
@@ -138,8 +140,9 @@ impl<'t> Parser<'t> {
             return;
         }
         if !self.in_body {
-            // Text in a header is music when it has a bar line; else it is a stray remark.
-            if !line.contains('|') {
+            // Text in a header is music when it has a bar line and no K: line comes to end the header properly; else
+            // it is a stray remark.
+            if !line.contains('|') || start < header.last_key_line {
                 self.report(Code::StrayHeaderText, start, end, || "this line of the header is no field");
                 return;
             }
@@ -264,8 +267,8 @@ impl<'t> Parser<'t> {
 
     /// The voice of this name, made when it is new.
     fn voice_index(&mut self, id: &str) -> usize {
-        let id = id.get(..id.floor_char_boundary(MAX_NAME)).unwrap_or(id);
-        if let Some(index) = self.voices.iter().position(|v| v.id == id) {
+        let id = &bounded(id);
+        if let Some(index) = self.voices.iter().position(|v| v.id == *id) {
             return index;
         }
         if self.voices.len() >= MAX_VOICES {
@@ -274,7 +277,7 @@ impl<'t> Parser<'t> {
         let key = self.tune.key.clone().unwrap_or(Key::C_MAJOR);
         // Without M: bars cannot be judged, which is what free meter means here too.
         let meter = self.tune.meter.unwrap_or(Meter::FREE);
-        let mut voice = VoiceBuilder::new(id.to_owned(), key, self.tune.unit, meter);
+        let mut voice = VoiceBuilder::new(id.clone(), key, self.tune.unit, meter);
         voice.swing = self.tune.rhythm.as_deref().is_some_and(is_hornpipe);
         self.voices.push(voice);
         self.voices.len() - 1
@@ -425,6 +428,8 @@ impl<'t> Parser<'t> {
 /// What the header says that only counts once it is complete.
 #[derive(Debug, Default)]
 struct Header {
+    /// Where the tune's last `K:` line starts; 0 without one.
+    last_key_line: usize,
     unit: Option<Fraction>,
     tempo: Option<Span>,
     voices: Vec<Span>,
@@ -460,5 +465,5 @@ fn is_hornpipe(rhythm: &str) -> bool {
 }
 
 fn bounded(value: &str) -> String {
-    value.get(..value.floor_char_boundary(MAX_NAME)).unwrap_or("").to_owned()
+    if value.len() <= MAX_NAME { value.to_owned() } else { value.chars().take(MAX_NAME / 4).collect() }
 }

@@ -23,6 +23,7 @@ pub fn as_numbered_abc(raw: &str, number: usize) -> String {
             continue;
         }
         if !has_key {
+            // The parser takes text before a K: line for a remark, so a key that comes late would hide the music.
             match field_letter(line, false) {
                 Some(b'K') => has_key = true,
                 Some(_) => {}

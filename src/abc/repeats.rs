@@ -96,6 +96,8 @@ struct Cutter {
     passes: u32,
     endings: Vec<Ending>,
     open: Option<(EndingNumbers, usize)>,
+    /// The first pass that runs into an ending (other than the first) which no `:|` closes: playing goes on from there.
+    last_pass: Option<u32>,
     /// Some section was repeated already.
     any_repeat: bool,
 }
@@ -110,13 +112,14 @@ impl Cutter {
             passes: 1,
             endings: Vec::new(),
             open: None,
+            last_pass: None,
             any_repeat: false,
         }
     }
 
     fn bar(&mut self, bar: Bar, at: usize, span: Span, ending_next: bool, diagnostics: &mut Diagnostics) {
         if bar.end_repeat > 0 {
-            self.close_ending(at);
+            self.close_ending_as(at, true);
             self.passes = self.passes.max(u32::from(bar.end_repeat) + 1);
             if !ending_next || bar.start_repeat > 0 {
                 self.cut(at + 1);
@@ -150,7 +153,15 @@ impl Cutter {
     }
 
     fn close_ending(&mut self, at: usize) {
+        self.close_ending_as(at, false);
+    }
+
+    fn close_ending_as(&mut self, at: usize, repeats: bool) {
         if let Some((numbers, start)) = self.open.take() {
+            let first = numbers.0.trailing_zeros();
+            if !repeats && first >= 2 {
+                self.last_pass = Some(self.last_pass.map_or(first, |pass| pass.min(first)));
+            }
             self.passes = self.passes.max(numbers.last()).max(2);
             self.endings.push(Ending { numbers, start, end: at });
         }
@@ -158,6 +169,9 @@ impl Cutter {
 
     fn cut(&mut self, next: usize) {
         let endings = std::mem::take(&mut self.endings);
+        if let Some(last) = self.last_pass.take() {
+            self.passes = self.passes.min(last);
+        }
         self.any_repeat |= self.passes > 1;
         self.sections.push(Section { start: self.start, end: next, passes: self.passes, endings });
         self.start = next;
@@ -218,7 +232,9 @@ mod tests {
             ("|:A|[1B:|[2C|]", "ABAC"),
             ("|:A|[1 B:| [2 C|D|]", "ABACD"),
             ("|:A|1B:|2C:|3D|]", "ABACAD"),
-            ("|:A|1,3B:|2C|]D", "ABACABD"),
+            ("|:A|1,3B:|2C:|D", "ABACABD"),
+            ("|:A|1,3B:|2,4C:|]", "ABACABAC"),
+            ("|:A|1,3B:|2,4C|]D", "ABACD"),
             ("|:A|1-2B:|3C|]", "ABABAC"),
             ("|:A|1B:|2C||D:|", "ABACDD"),
             ("|:A|1B:|2C|:D:|", "ABACDD"),
@@ -233,7 +249,7 @@ mod tests {
             ("|:A|1B|2C|]", "ABAC"),
             ("|:A|:B:|", "AABB"),
             ("|:A|B", "AB"),
-            ("A|:|B:|", "ABB"),
+            ("A|:|B:|", "AABB"),
         ] {
             assert_eq!(played(body), order, "{body}");
         }

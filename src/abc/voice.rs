@@ -55,6 +55,7 @@ struct Last {
     index: usize,
     written: Fraction,
     is_rest: bool,
+    is_note: bool,
 }
 
 /// A voice being built.
@@ -361,6 +362,7 @@ impl VoiceBuilder {
             return;
         }
         let is_rest = matches!(kind, ElementKind::Rest);
+        let is_note = matches!(kind, ElementKind::Note(_));
         let index = self.elements.len();
         self.elements.push(Element { span, duration: written, kind });
         if let Some(broken) = self.broken.take() {
@@ -376,25 +378,25 @@ impl VoiceBuilder {
                 self.scale(index, broken.second);
             }
         } else if let Some(last) = self.last
-            && self.is_swung_pair(last, written, is_rest)
+            && is_note
+            && self.is_swung_pair(last, written)
         {
             self.scale(last.index, Fraction::ratio(4, 3));
             self.scale(index, Fraction::ratio(2, 3));
         }
-        self.last = Some(Last { index, written, is_rest });
+        self.last = Some(Last { index, written, is_rest, is_note });
         self.bar_position = self.bar_position.checked_add(written).unwrap_or(Fraction::ZERO);
     }
 
-    /// Two equal notes, the second on an odd eighth (odd sixteenth in 2/4).
-    fn is_swung_pair(&self, last: Last, written: Fraction, is_rest: bool) -> bool {
+    /// Two equal notes (not chords: abc2midi's habit), the second on an odd eighth (odd sixteenth in 2/4).
+    fn is_swung_pair(&self, last: Last, written: Fraction) -> bool {
         let pair = match (self.meter.beats, self.meter.beat_unit) {
             (4, 4) | (2, 2) => 8,
             (2, 4) => 16,
             _ => return false,
         };
         self.swing
-            && !is_rest
-            && !last.is_rest
+            && last.is_note
             && written == Fraction::ratio(1, pair)
             && last.written == written
             && self.bar_position.denominator() == i64::from(pair)
