@@ -86,7 +86,7 @@ pub struct Encoder {
     /// Id of each ASCII character (0 where there is none: the vocabulary has all that the tunes hold).
     ascii: [u16; 256],
     wide: bool,
-    /// Occurrences of each token in each split. [3][V]
+    /// Occurrences of each token in each split. \[3\]\[V\]
     pub counts: [Vec<u64>; 3],
 }
 

@@ -228,7 +228,7 @@ impl Plan {
         self.header().layout().ok_or(CorpusError::TooManyTunes { limit: MAX_TUNES })
     }
 
-    /// Zeros. [3][V]
+    /// Zeros. \[3\]\[V\]
     pub fn no_counts(&self) -> [Vec<u64>; 3] {
         std::array::from_fn(|_| vec![0; self.vocab.len()])
     }
