@@ -63,12 +63,11 @@ impl AtomicFile {
             }
             _ => path.to_path_buf(),
         };
-        if let Ok(meta) = fs::metadata(&path) {
-            if !meta.is_file() {
-                let what =
-                    if meta.is_dir() { "it is a folder" } else { "it is a device or a pipe, not a file" };
-                return Err(FileError::new("write", &path, io::Error::other(what)));
-            }
+        if let Ok(meta) = fs::metadata(&path)
+            && !meta.is_file()
+        {
+            let what = if meta.is_dir() { "it is a folder" } else { "it is a device or a pipe, not a file" };
+            return Err(FileError::new("write", &path, io::Error::other(what)));
         }
         let name = path.file_name().map(OsString::from).ok_or_else(|| {
             FileError::new("write", &path, io::Error::new(io::ErrorKind::InvalidInput, "no file name"))

@@ -163,7 +163,7 @@ fn devices_pipes_and_forbidden_files_are_refused() {
     assert!(fails(&["pack", &good, "-o", "/dev/full"]).1.contains("cannot write /dev/full"));
     assert!(fails(&["pack", &good, "-o", &fifo]).1.contains("cannot write"));
     use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(&good, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&good, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::read(&good).is_ok() {
         println!("SKIP the unreadable file: this user may read everything");
     } else {

@@ -145,7 +145,7 @@ fn files_that_are_no_tunes_are_refused_with_what_they_are() {
     assert!(refused("a.abc", b"").contains("is empty"));
     assert!(refused("a.abc", b"no tune here\n").contains("no tune found"));
     assert!(refused("a.abc", b"X:1\n\nX:2\n").contains("no tune found"));
-    assert!(refused("a.abc", b"\xff\xfeX\0:\01\0").contains("UTF-16"));
+    assert!(refused("a.abc", b"\xff\xfeX\0:\0\x31\0").contains("UTF-16"));
     assert!(refused("a.mid", b"MThd\0\0\0\x06").contains("MIDI"));
     let mut model = 64u64.to_le_bytes().to_vec();
     model.extend_from_slice(b"{\"__metadata__\":{}}");

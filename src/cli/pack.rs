@@ -13,7 +13,7 @@ use crate::corpus::{CorpusError, PackOptions, PackSummary, Progress, Split, pack
 /// Pack files of tunes into one file that the trainer maps into memory.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Files of ABC or <start>/<end> text, or folders: every .abc and .txt file below them.
+    /// Files of ABC or `<start>`/`<end>` text, or folders: every .abc and .txt file below them.
     #[arg(required = true, value_name = "DATA")]
     pub data: Vec<PathBuf>,
     /// The packed file to write; one that is there is replaced when the new one is whole.

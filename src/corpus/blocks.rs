@@ -72,10 +72,12 @@ impl BlockReader {
             let Some(open) = &mut self.open else { continue };
             let mut want = BLOCK;
             let end = loop {
-                if !open.ended && open.pending.len() < want {
-                    let missing = (want - open.pending.len()) as u64;
-                    let read = (&mut open.file).take(missing).read_to_end(&mut open.pending);
-                    open.ended = (read.map_err(unreadable)? as u64) < missing;
+                while !open.ended && open.pending.len() < want {
+                    let from = open.pending.len();
+                    open.pending.resize(want, 0);
+                    let read = read_some(&mut open.file, &mut open.pending[from..]).map_err(unreadable)?;
+                    open.pending.truncate(from + read);
+                    open.ended = read == 0;
                 }
                 if open.ended && open.pending.len() <= MAX_TUNE {
                     break open.pending.len();
@@ -94,13 +96,26 @@ impl BlockReader {
                 self.current += 1;
                 continue;
             }
-            let rest = open.pending.split_off(end);
+            // The rest is short: the next block's buffer is made for it.
+            let mut rest = Vec::with_capacity(BLOCK.max(open.pending.len() - end));
+            rest.extend_from_slice(&open.pending[end..]);
+            open.pending.truncate(end);
             let bytes = std::mem::replace(&mut open.pending, rest);
             let first = open.given == 0;
             open.given += bytes.len() as u64;
             return Ok(Some(Block { file: self.current, first, bytes }));
         }
         Ok(None)
+    }
+}
+
+/// Reads once, again where a signal interrupted.
+fn read_some(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match file.read(buffer) {
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 

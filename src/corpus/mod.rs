@@ -1,15 +1,18 @@
 //! Tunes as training text: reading, vocabulary, the packed file, splits, batches.
 //!
 //! `tunes` finds files and cuts text into tunes, `blocks` reads files in bounded memory on all cores, `writer` packs
-//! with them in three readings (what is each file? which tunes and characters? tokens), `format` is the packed
-//! file's layout, `pack` reads it, `batches` makes chunks of it.
+//! with them in three readings (`sources`: what is each file? `scan`: tunes and characters; then, with `encode`, tokens),
+//! `format` is the packed file's layout, `sections` writes it, `pack` reads it, `batches` makes chunks of it.
 
 pub mod batches;
 mod blocks;
+mod encode;
 mod error;
 pub mod format;
 mod map;
 pub mod pack;
+mod scan;
+mod sections;
 pub mod sources;
 mod spill;
 pub mod split;

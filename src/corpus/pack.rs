@@ -17,7 +17,7 @@ pub struct Pack {
     header: Header,
     layout: Layout,
     vocab: Vocab,
-    /// Occurrences of each token in each split. [3][V]
+    /// Occurrences of each token in each split. \[3\]\[V\]
     counts: [Vec<u64>; 3],
     checksum: u64,
 }
@@ -127,7 +127,7 @@ impl Pack {
         &self.vocab
     }
 
-    /// Occurrences of each token of [`Pack::vocab`] in one split (whole corpus: None). [V]
+    /// Occurrences of each token of [`Pack::vocab`] in one split (whole corpus: None). \[V\]
     pub fn counts(&self, split: Option<Split>) -> Vec<u64> {
         match split {
             Some(split) => self.counts[split as usize].clone(),
@@ -160,7 +160,7 @@ impl Pack {
             .collect()
     }
 
-    /// Tokens of a tune (`<start>`, characters, `<end>`), remapped through `map` [V], appended to `out`. An id beyond
+    /// Tokens of a tune (`<start>`, characters, `<end>`), remapped through `map` \[V\], appended to `out`. An id beyond
     /// `map` becomes 0; a tune that is not there has no tokens.
     pub fn tokens_into(&self, tune: usize, map: &[u16], out: &mut Vec<u16>) {
         let mapped = |id: u16| map.get(usize::from(id)).copied().unwrap_or(0);

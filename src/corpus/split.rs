@@ -56,9 +56,14 @@ pub fn body_hash(text: &str, scratch: &mut Vec<u8>) -> u64 {
 
 /// What stands after the first line that begins with `K:`.
 fn after_key(text: &str) -> Option<&str> {
-    let key = if text.starts_with("K:") { 0 } else { text.find("\nK:")? + 1 };
-    let rest = text.get(key..)?;
-    rest.find('\n').and_then(|end| rest.get(end + 1..))
+    let mut rest = text;
+    loop {
+        let is_key = rest.starts_with("K:");
+        rest = rest.get(rest.find('\n')? + 1..)?;
+        if is_key {
+            return Some(rest);
+        }
+    }
 }
 
 fn push_normalised(text: &str, out: &mut Vec<u8>) {

@@ -21,7 +21,7 @@ const NONE: u16 = u16::MAX;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vocab {
     tokens: Vec<String>,
-    /// Id -> character; None for special tokens. [V]
+    /// Id -> character; None for special tokens. \[V\]
     chars: Vec<Option<char>>,
     /// Ids of the ASCII characters, NONE where there is none.
     ascii: [u16; 128],
@@ -188,7 +188,7 @@ impl Vocab {
         ids.iter().filter_map(|&id| self.character(id)).collect()
     }
 
-    /// For each id of `self` the id in `model`, `<unk>` (or `<start>` where the model has no `<unk>`) for characters `model` lacks. [V]
+    /// For each id of `self` the id in `model`, `<unk>` (or `<start>` where the model has no `<unk>`) for characters `model` lacks. \[V\]
     pub fn remap_to(&self, model: &Vocab) -> Vec<u16> {
         let otherwise = model.unk.unwrap_or(model.start);
         (0..self.len() as u16)
