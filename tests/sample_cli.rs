@@ -207,6 +207,8 @@ fn mistakes_are_refused_and_nothing_is_written() {
         (&["--top-k", "-1"], 2, "--top-k"),
         (&["-n", "0"], 2, "-n is 0"),
         (&["-n", "99999999999"], 2, "another --seed"),
+        (&["-n", "9000", "--max-chars", "900000"], 2, "lower -n"),
+        (&["--threads", "100000"], 2, "--threads is 100000"),
         (&["--max-chars", "0"], 2, "--max-chars is 0"),
         (&["--max-chars", "4", "--prime", "ABCDEF"], 2, "6 characters"),
         (&["--format", "wav"], 2, "wav"),

@@ -17,6 +17,10 @@ use crate::sample::{self, Choice, Formats, SampleError, SampleOptions, Written, 
 const MAX_TUNES: usize = 10_000;
 /// The most characters of a tune; real ones have a few hundred.
 const MAX_CHARS: usize = 1_000_000;
+/// The most threads.
+const MAX_THREADS: usize = 1024;
+/// The most characters of all tunes together, should none of them end: they are kept in memory until they are written.
+const MAX_TOTAL: usize = 100_000_000;
 
 /// What is typed after `sample`.
 #[derive(Debug, Clone, Args)]
@@ -84,6 +88,19 @@ impl SampleArgs {
         if self.max_chars == 0 || self.max_chars > MAX_CHARS {
             return usage(format!("--max-chars is {}; expected 1 to {MAX_CHARS}", self.max_chars));
         }
+        // Tens of thousands of threads start one by one for minutes before the system refuses.
+        if self.threads > MAX_THREADS {
+            return usage(format!("--threads is {}; expected 0 (one a core) to {MAX_THREADS}", self.threads));
+        }
+        if self.tunes * self.max_chars > MAX_TOTAL {
+            return usage(format!(
+                "{} tunes of up to {} characters are up to {} characters, expected at most {MAX_TOTAL}; lower -n or \
+                 --max-chars",
+                self.tunes,
+                self.max_chars,
+                self.tunes * self.max_chars
+            ));
+        }
         let choice = Choice { temperature: self.temperature, top_k: self.top_k, top_p: self.top_p };
         choice.check().map_err(UsageError)?;
         Ok(SampleOptions {
@@ -147,7 +164,9 @@ pub fn run(args: &SampleArgs) -> anyhow::Result<Outcome> {
     let mut out = io::stdout().lock();
     if judged.len() <= 3 {
         for tune in &judged {
-            writeln!(out, "{}\n", tune.text)?;
+            // The file has every character; a terminal would take some for commands.
+            let fit = |c: char| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c };
+            writeln!(out, "{}\n", tune.text.chars().map(fit).collect::<String>())?;
         }
     }
     write!(out, "{}", sample::table(&judged))?;
