@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::{Outcome, UsageError};
 use crate::config::{DataConfig, RunConfig, TrainingConfig};
-use crate::engine::Precision;
+use crate::engine::{self, Precision};
 use crate::model::{CellKind, ModelShape};
 use crate::optim::{Optimizer, Schedule};
 use crate::train::progress::Progress;
@@ -180,10 +180,10 @@ fn train(args: &TrainArgs) -> Result<Outcome, TrainError> {
         progress.say(&format!("note: Ctrl-C will not save before it stops ({error})"));
     }
     let mut session = match &args.resume {
-        Some(folder) => begin::resumed(folder, &|config| adjust(args, config), progress)?,
+        Some(folder) => begin::resumed(folder, &|config| adjust(args, config), &engine::build, progress)?,
         None => {
             let config = resolve(args)?;
-            begin::new(config, args.out.as_deref(), progress)?
+            begin::new(config, args.out.as_deref(), &engine::build, progress)?
         }
     };
     let ended = session.trainer.run(&mut interrupt::requested);
