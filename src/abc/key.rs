@@ -102,11 +102,9 @@ pub fn parse_key(text: &str, before: &Key) -> Result<Key, String> {
 
 /// The change in fifths, whether the third is minor, and whether only explicit accidentals count.
 fn mode_of(word: &str) -> Option<(i8, bool, bool)> {
-    if word == "m" {
+    // The case of a mode does not matter to the standard, so `EM` is E minor, as its writers meant.
+    if word.eq_ignore_ascii_case("m") {
         return Some((-3, true, false));
-    }
-    if word == "M" {
-        return Some((0, false, false));
     }
     let head: String = word.chars().take(3).flat_map(char::to_lowercase).collect();
     Some(match head.as_str() {
@@ -246,6 +244,7 @@ mod tests {
             ("Bphr", 1, true),
             ("C lyd", 1, false),
             ("F#loc", 1, true),
+            ("EM", 1, true),
             ("Bb", -2, false),
             ("Gm clef=bass", -2, true),
             ("D maj", 2, false),

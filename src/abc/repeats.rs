@@ -96,6 +96,8 @@ struct Cutter {
     passes: u32,
     endings: Vec<Ending>,
     open: Option<(EndingNumbers, usize)>,
+    /// Some section was repeated already.
+    any_repeat: bool,
 }
 
 impl Cutter {
@@ -108,6 +110,7 @@ impl Cutter {
             passes: 1,
             endings: Vec::new(),
             open: None,
+            any_repeat: false,
         }
     }
 
@@ -134,7 +137,10 @@ impl Cutter {
             let in_ending = self.open.is_some();
             self.close_ending(at);
             let last = self.endings.last().map_or(0, |e| e.numbers.last());
-            if in_ending && last >= 2 && !ending_next || !in_ending && self.opened_by.is_none() {
+            // The first repeat without a `|:` goes back to the start (the standard allows that or the latest double
+            // bar; abc2midi does the former); after a repeat, a double bar is where the next one starts.
+            let starts_section = !in_ending && self.opened_by.is_none() && self.any_repeat;
+            if in_ending && last >= 2 && !ending_next || starts_section {
                 self.cut(at + 1);
             }
         }
@@ -152,6 +158,7 @@ impl Cutter {
 
     fn cut(&mut self, next: usize) {
         let endings = std::mem::take(&mut self.endings);
+        self.any_repeat |= self.passes > 1;
         self.sections.push(Section { start: self.start, end: next, passes: self.passes, endings });
         self.start = next;
         self.opened_by = None;
@@ -219,6 +226,9 @@ mod tests {
             ("A|1B:|2C|D:|", "ABACD"),
             ("|::A::|B", "AAAB"),
             ("|:A||B:|", "ABAB"),
+            ("A||B:|", "ABAB"),
+            ("A:|B||C:|", "AABCC"),
+            ("A||B|:C:|", "ABCC"),
             ("A:|2B|]", "AAB"),
             ("|:A|1B|2C|]", "ABAC"),
             ("|:A|:B:|", "AABB"),

@@ -200,9 +200,12 @@ impl VoiceBuilder {
         self.timed(ElementKind::Chord(notes), length, span, diagnostics);
     }
 
-    /// Grace notes: they take no time and leave rhythm, ties and tuplets alone, but their accidentals count.
+    /// Grace notes: they take no time and leave rhythm, ties and tuplets alone. Their accidentals are their own (the
+    /// standard is silent; printed small, they are not read as the bar's).
     pub fn grace(&mut self, written: &[WrittenNote], span: Span, diagnostics: &mut Diagnostics) {
+        let of_the_bar = self.accidentals;
         let notes: Vec<Note> = written.iter().map(|n| self.resolve(*n, diagnostics)).collect();
+        self.accidentals = of_the_bar;
         self.mark(ElementKind::Grace(notes), span);
     }
 

@@ -2,9 +2,15 @@
 //! configuration structs before anything runs.
 
 mod check;
-pub mod eval;
+mod completions;
+mod doctor;
+mod eval;
+mod inspect;
+mod man;
 mod midi;
-pub mod train;
+mod pack;
+mod sample;
+mod train;
 
 use std::process::ExitCode;
 
@@ -24,12 +30,29 @@ pub struct Cli {
 pub enum Command {
     /// Train a model; Ctrl-C saves and stops, --resume goes on
     Train(Box<train::TrainArgs>),
+    /// Write tunes with a trained model: ABC, MIDI and text
+    ///
+    /// A tune depends on the model, the seed, its number and the options alone: tune 5 of 8 is tune 5 of 64, on one
+    /// thread or many.
+    Sample(sample::SampleArgs),
     /// Tell a model's loss over some tunes
     Eval(eval::EvalArgs),
-    /// Say what is wrong with ABC files: line, column, and a caret under the place.
+    /// Pack files of tunes into one file that the trainer maps into memory
+    Pack(pack::Args),
+    /// Tell what is in a packed corpus or in files of tunes: tunes, characters, vocabulary, splits, duplicates
+    Inspect(inspect::Args),
+    /// Say what is wrong with ABC files: line, column, and a caret under the place
     Check(check::Args),
-    /// Convert the tunes of ABC files to MIDI.
+    /// Convert the tunes of ABC files to MIDI
     Midi(midi::Args),
+    /// Tell what this machine offers and which engine would run on it
+    Doctor(doctor::DoctorArgs),
+    /// Print a completion script for a shell
+    ///
+    /// For bash: songrnn-fast completions bash > ~/.local/share/bash-completion/completions/songrnn-fast
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write the pages of all commands into a folder
+    Man(man::ManArgs),
 }
 
 /// How a command that did not fail ended; see [`Outcome::code`].
@@ -78,9 +101,15 @@ pub fn main() -> ExitCode {
 fn run(cli: &Cli) -> anyhow::Result<Outcome> {
     match &cli.command {
         Command::Train(args) => train::run(args),
+        Command::Sample(args) => sample::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Pack(args) => pack::run(args),
+        Command::Inspect(args) => inspect::run(args),
         Command::Check(args) => check::run(args),
         Command::Midi(args) => midi::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
     }
 }
 

@@ -187,6 +187,9 @@ pub enum CorpusError {
     /// A training position that does not fit the tunes.
     #[error("the saved position in the data does not fit: {0}; was the corpus changed?")]
     Cursor(String),
+    /// Stopped by a signal; nothing was written.
+    #[error("stopped; nothing was written")]
+    Stopped,
     /// A file that could not be written.
     #[error(transparent)]
     File(#[from] FileError),

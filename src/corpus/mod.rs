@@ -23,4 +23,4 @@ pub use pack::Pack;
 pub use split::Split;
 pub use tunes::Notes;
 pub use vocab::Vocab;
-pub use writer::{PackOptions, PackSummary, Progress, open_data, pack_to, source_checksums};
+pub use writer::{PackOptions, PackSummary, Progress, open_data, open_data_with, pack_to, source_checksums};

@@ -50,7 +50,7 @@ struct Signs {
 pub fn survey(
     files: &[PathBuf],
     workers: usize,
-    progress: impl Fn(u64) + Sync,
+    progress: impl Fn(u64) -> Result<(), CorpusError> + Sync,
 ) -> Result<(Vec<SourceFile>, Notes), CorpusError> {
     let mut all = vec![Signs::default(); files.len()];
     let mut reader = BlockReader::new(files.iter().map(|file| (file.clone(), Cut::Lines)).collect());
@@ -86,7 +86,7 @@ pub fn survey(
             sum.start_line |= signs.start_line;
             sum.nuls += signs.nuls;
             done += signs.bytes;
-            progress(done);
+            progress(done)?;
             Ok(())
         },
     )?;

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
@@ -22,12 +23,14 @@ use super::{CorpusError, Pack, Split, Vocab};
 use crate::files::{AtomicFile, FileError};
 
 /// How to pack.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct PackOptions {
     /// Whether a tune whose body has been met before stays in.
     pub keep_duplicates: bool,
     /// Threads; 0 = one a core.
     pub threads: usize,
+    /// Set (by a signal's handler) to stop: packing then fails with [`CorpusError::Stopped`] and leaves nothing.
+    pub stop: Option<&'static AtomicBool>,
 }
 
 impl PackOptions {
@@ -37,6 +40,13 @@ impl PackOptions {
         match self.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from).min(MOST),
             n => n.min(MOST),
+        }
+    }
+
+    fn check_stop(&self) -> Result<(), CorpusError> {
+        match self.stop {
+            Some(stop) if stop.load(Ordering::Relaxed) => Err(CorpusError::Stopped),
+            _ => Ok(()),
         }
     }
 }
@@ -89,7 +99,7 @@ pub fn pack_to(
     }
     let workers = options.workers();
     let total: u64 = files.iter().filter_map(|file| fs::metadata(file).ok()).map(|meta| meta.len()).sum();
-    let meter = Meter { total, progress };
+    let meter = Meter { total, progress, options };
     let (sources, mut notes) = survey(&files, workers, |done| meter.tell(0, done))?;
     // The place is tried before the work.
     let mut file = AtomicFile::create(path)?;
@@ -135,13 +145,23 @@ pub fn open_data(
     keep_duplicates: bool,
     pack_into: &Path,
 ) -> Result<(Pack, Notes), CorpusError> {
+    let options = PackOptions { keep_duplicates, ..PackOptions::default() };
+    open_data_with(data, &options, pack_into, &|_| ())
+}
+
+/// [`open_data`] with all options and with progress (of packing; a packed file is opened without).
+pub fn open_data_with(
+    data: &[PathBuf],
+    options: &PackOptions,
+    pack_into: &Path,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<(Pack, Notes), CorpusError> {
     if let [one] = data {
         if Pack::is_pack(one) {
             return Ok((Pack::open(one)?, Notes::new()));
         }
     }
-    let options = PackOptions { keep_duplicates, threads: 0 };
-    let summary = pack_to(pack_into, data, &options, &|_| ())?;
+    let summary = pack_to(pack_into, data, options, progress)?;
     Ok((Pack::open(pack_into)?, summary.notes))
 }
 
@@ -227,13 +247,16 @@ fn same_file(path: &Path, sources: &[PathBuf]) -> Option<PathBuf> {
 struct Meter<'a> {
     total: u64,
     progress: &'a (dyn Fn(Progress) + Sync),
+    options: &'a PackOptions,
 }
 
 impl Meter<'_> {
-    fn tell(&self, reading: u64, done: u64) {
+    /// Tells how far a reading (0, 1, 2) has come; an error where it should stop.
+    fn tell(&self, reading: u64, done: u64) -> Result<(), CorpusError> {
         let total = self.total.saturating_mul(3);
         let done = self.total.saturating_mul(reading).saturating_add(done).min(total);
         (self.progress)(Progress { done, total });
+        self.options.check_stop()
     }
 }
 
@@ -317,7 +340,7 @@ impl Scan {
         &mut self,
         sources: &[SourceFile],
         workers: usize,
-        progress: impl Fn(u64) + Sync,
+        progress: impl Fn(u64) -> Result<(), CorpusError> + Sync,
     ) -> Result<(), CorpusError> {
         let mut reader = reader(sources);
         let mut done = 0;
@@ -346,7 +369,7 @@ impl Scan {
                 self.found[file].unclosed += found.unclosed;
                 self.empty += found.empty;
                 done += bytes;
-                progress(done);
+                progress(done)?;
                 self.add(&hashes)
             },
         )?;
@@ -382,7 +405,7 @@ impl Scan {
         sources: &[SourceFile],
         plan: &Plan,
         workers: usize,
-        progress: impl Fn(u64) + Sync,
+        progress: impl Fn(u64) -> Result<(), CorpusError> + Sync,
         mut sink: impl FnMut(Encoded) -> Result<(), CorpusError> + Send,
     ) -> Result<Vec<Encoder>, CorpusError> {
         let mut reader = reader(sources);
@@ -421,7 +444,7 @@ impl Scan {
             },
             |encoded| {
                 done += encoded.read;
-                progress(done);
+                progress(done)?;
                 sink(encoded)
             },
         )?;
@@ -695,7 +718,7 @@ mod tests {
         assert_eq!(pack.vocab_of(None).encode("Déjà").unwrap().len(), 4);
         // Nothing but the dropped duplicate has an n.
         assert_eq!(pack.vocab_of(None).id('n'), None);
-        let keep = PackOptions { keep_duplicates: true, threads: 3 };
+        let keep = PackOptions { keep_duplicates: true, threads: 3, stop: None };
         pack_to(&out, &data, &keep, &|_| ()).unwrap();
         let kept = Pack::open(&out).unwrap();
         assert_eq!((kept.tunes(), kept.duplicates()), (4, 1));

@@ -175,14 +175,16 @@ pub fn exp_below_zero(x: f32) -> f32 {
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let inside = x >= -87.0;
     let x = if inside { x } else { 0.0 };
-    let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
     let r = (x - n * LN2_HIGH) - n * LN2_LOW;
     let mut y = 1.987_569_2e-4;
     for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.0e-1] {
         y = y * r + c;
     }
     let y = y * (r * r) + r + 1.0;
-    let power = f32::from_bits(((n as i32 + 127) as u32) << 23);
+    // The low bits of `rounded` are the integer (at least -126): no conversion, whose checks cost more than all of this.
+    let power = f32::from_bits(rounded.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23);
     if inside { y * power } else { 0.0 }
 }
 

@@ -47,63 +47,54 @@ unsafe fn slice<S: Simd, const A: usize, const B: usize, const MR: usize, const 
     }
 }
 
-/// The entrances of one instruction set: slices, gradient jobs, updates.
+/// The entrances of one instruction set: slices, gradient jobs, updates. One function a cell and a slice's width in
+/// vectors, so that each is optimised on its own.
 macro_rules! entrances {
-    ($(#[$feature:meta])* $module:ident, $S:ty, lstm $L:literal, gru $G:literal, rnn $R:literal, tile $MR:literal) => {
+    (#[$attribute:meta] $module:ident, $S:ty, tile $MR:literal,
+     $($cell:ident: $A:literal x $B:literal, $($name:ident $NV:literal)+;)+) => {
         mod $module {
             use super::*;
 
-            // One function a cell and width, so that each is optimised on its own.
-            entrances!(@cell $(#[$feature])* lstm1, $S, $L, 4, $MR, 1);
-            entrances!(@cell $(#[$feature])* lstm2, $S, $L, 4, $MR, 2);
-            entrances!(@cell $(#[$feature])* gru1, $S, $G, 3, $MR, 1);
-            entrances!(@cell $(#[$feature])* gru2, $S, $G, 3, $MR, 2);
-            entrances!(@cell $(#[$feature])* rnn1, $S, $R, 1, $MR, 1);
-            entrances!(@cell $(#[$feature])* rnn2, $S, $R, 1, $MR, 2);
+            $($(
+                #[$attribute]
+                unsafe fn $name(work: Work, pass: &Pass, s: &mut Slice) {
+                    slice::<$S, $A, $B, $MR, $NV>(work, pass, s);
+                }
+            )+)+
 
             pub unsafe fn run(work: Work, pass: &Pass, s: &mut Slice) {
-                match (pass.geo.shape.cell, s.width == 2 * <$S>::LANES) {
-                    (CellKind::Lstm, false) => lstm1(work, pass, s),
-                    (CellKind::Lstm, true) => lstm2(work, pass, s),
-                    (CellKind::Gru, false) => gru1(work, pass, s),
-                    (CellKind::Gru, true) => gru2(work, pass, s),
-                    (CellKind::Rnn, false) => rnn1(work, pass, s),
-                    (CellKind::Rnn, true) => rnn2(work, pass, s),
+                match (pass.geo.shape.cell, s.width / <$S>::LANES) {
+                    $($((CellKind::$cell, $NV) => $name(work, pass, s),)+)+
+                    (_, vectors) => unreachable!("no kernel is {vectors} vectors wide"),
                 }
             }
 
-            $(#[$feature])*
+            #[$attribute]
             pub unsafe fn gradient(geo: &Geometry, slices: &[Slice], steps: usize, job: &mut Job) {
                 gradient::run::<$S, $MR>(geo, slices, steps, job);
             }
 
-            $(#[$feature])*
+            #[$attribute]
             pub unsafe fn update(step: &Step, p: &mut [f32], g: &[f32], first: &mut [f32], second: &mut [f32]) {
                 let n = p.len();
                 update::apply::<$S>(step, p.as_mut_ptr(), g.as_ptr(), first.as_mut_ptr(), second.as_mut_ptr(), n);
             }
         }
     };
-    (@cell $(#[$feature:meta])* $name:ident, $S:ty, $A:literal, $B:literal, $MR:literal, $NV:literal) => {
-        $(#[$feature])*
-        unsafe fn $name(work: Work, pass: &Pass, s: &mut Slice) {
-            slice::<$S, $A, $B, $MR, $NV>(work, pass, s);
-        }
-    };
 }
 
-// The numbers are `Isa::unit_block` and `Isa::tile_rows`; a test holds them together.
-entrances!(portable, Portable, lstm 1, gru 2, rnn 6, tile 6);
+// UB x G and the tile's height are `Isa::unit_block` and `Isa::tile_rows`; the widths are `Geometry::vectors`.
+entrances!(#[inline(never)] portable, Portable, tile 6, Lstm: 1 x 4, lstm 1; Gru: 2 x 3, gru 1; Rnn: 6 x 1, rnn 1;);
 #[cfg(target_arch = "x86_64")]
-entrances!(#[target_feature(enable = "avx2,fma,f16c")] avx2, Avx2, lstm 1, gru 2, rnn 6, tile 6);
+entrances!(#[target_feature(enable = "avx2,fma,f16c")] avx2, Avx2, tile 6,
+    Lstm: 1 x 4, lstm1 1 lstm2 2; Gru: 2 x 3, gru1 1 gru2 2; Rnn: 6 x 1, rnn1 1 rnn2 2;);
 #[cfg(target_arch = "x86_64")]
-entrances!(#[target_feature(enable = "avx512f,avx2,fma,f16c")] avx512, Avx512, lstm 3, gru 4, rnn 12, tile 12);
+entrances!(#[target_feature(enable = "avx512f,avx2,fma,f16c")] avx512, Avx512, tile 12,
+    Lstm: 3 x 4, lstm1 1 lstm2 2; Gru: 4 x 3, gru1 1 gru2 2; Rnn: 12 x 1, rnn1 1 rnn2 2;);
 
 /// Runs a slice.
 pub fn run_slice(work: Work, pass: &Pass, slice: &mut Slice) {
     assert!(pass.steps >= 1 && pass.steps <= slice.steps, "the slice has room for the chunk");
-    let lanes = pass.geo.isa.lanes();
-    assert!(slice.width == lanes || slice.width == 2 * lanes, "a slice is one or two vectors wide");
     // SAFETY: `Isa` values come from detection; slices are made by `Slice::new` for the pass's geometry, and the
     // assertions above hold the sizes that it leaves open.
     unsafe {

@@ -122,7 +122,8 @@ impl Geometry {
     /// NV: vectors a slice. It may depend on the batch alone, never on the number of threads: it decides the order in
     /// which weight gradients are summed.
     pub fn vectors(&self, streams: usize) -> usize {
-        if streams > 2 * self.isa.lanes() { 2 } else { 1 }
+        // Plain Rust has sixteen registers of four lanes: two vectors of eight would not fit.
+        if self.isa != Isa::Portable && streams > 2 * self.isa.lanes() { 2 } else { 1 }
     }
 
     /// Panels of the gate rows' gradient tiles.

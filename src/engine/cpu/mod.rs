@@ -45,6 +45,9 @@ use weights::Weights;
 const FIRST_LOSS_SCALE: f32 = 65_536.0;
 const GOOD_STEPS: u32 = 2000;
 
+/// More threads than any machine has cores are a mistake, and starting them would take the machine down.
+const MOST_THREADS: usize = 1024;
+
 /// See the module's documentation.
 pub struct CpuEngine {
     geo: Geometry,
@@ -77,6 +80,11 @@ impl CpuEngine {
             return Err(EngineError::Unsupported(format!("this machine does not have {isa}")));
         }
         spec.shape.check().map_err(EngineError::Unsupported)?;
+        if spec.threads > MOST_THREADS {
+            let message =
+                format!("{} threads; expected at most {MOST_THREADS} (0: one a core)", spec.threads);
+            return Err(EngineError::Unsupported(message));
+        }
         let geo = Geometry::new(spec.shape, isa);
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(spec.threads)

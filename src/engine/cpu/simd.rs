@@ -4,6 +4,8 @@
 //! with that `target_feature` (see `dispatch.rs`), and everything below is inlined into it. Closures are kept out of
 //! the kernels, because a closure is a function of its own and would fall back to calls.
 #![allow(unsafe_code)]
+// Each method is unsafe as a whole, under the trait's contract: a block in each would say nothing more.
+#![allow(unsafe_op_in_unsafe_fn)]
 
 /// A vector of LANES f32.
 ///
@@ -52,7 +54,7 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn transpose8(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
         for i in 0..8 {
             for j in 0..8 {
-                unsafe { *to.add(j * to_stride + i) = *from.add(i * from_stride + j) };
+                *to.add(j * to_stride + i) = *from.add(i * from_stride + j);
             }
         }
     }
@@ -85,15 +87,15 @@ unsafe impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn load(p: *const f32) -> [f32; 8] {
-        unsafe { p.cast::<[f32; 8]>().read_unaligned() }
+        p.cast::<[f32; 8]>().read_unaligned()
     }
     #[inline(always)]
     unsafe fn store(p: *mut f32, v: [f32; 8]) {
-        unsafe { p.cast::<[f32; 8]>().write_unaligned(v) }
+        p.cast::<[f32; 8]>().write_unaligned(v)
     }
     #[inline(always)]
     unsafe fn gather(base: *const f32, ids: *const i32) -> [f32; 8] {
-        each!(i => unsafe { *base.add(*ids.add(i) as usize) })
+        each!(i => *base.add(*ids.add(i) as usize))
     }
     #[inline(always)]
     unsafe fn add(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
@@ -161,30 +163,28 @@ mod x86 {
     /// AVX must be there; rows must be readable and writable.
     #[inline(always)]
     unsafe fn transpose8(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
-        unsafe {
-            let mut rows = [_mm256_setzero_ps(); 8];
-            for i in 0..8 {
-                rows[i] = _mm256_loadu_ps(from.add(i * from_stride));
-            }
-            let mut pairs = [_mm256_setzero_ps(); 8];
-            for i in 0..4 {
-                pairs[2 * i] = _mm256_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
-                pairs[2 * i + 1] = _mm256_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
-            }
-            let mut quads = [_mm256_setzero_ps(); 8];
-            for i in 0..2 {
-                let (a, b) = (4 * i, 4 * i + 2);
-                quads[a] = _mm256_shuffle_ps::<0x44>(pairs[a], pairs[b]);
-                quads[a + 1] = _mm256_shuffle_ps::<0xee>(pairs[a], pairs[b]);
-                quads[a + 2] = _mm256_shuffle_ps::<0x44>(pairs[a + 1], pairs[b + 1]);
-                quads[a + 3] = _mm256_shuffle_ps::<0xee>(pairs[a + 1], pairs[b + 1]);
-            }
-            for j in 0..4 {
-                let low = _mm256_permute2f128_ps::<0x20>(quads[j], quads[j + 4]);
-                let high = _mm256_permute2f128_ps::<0x31>(quads[j], quads[j + 4]);
-                _mm256_storeu_ps(to.add(j * to_stride), low);
-                _mm256_storeu_ps(to.add((j + 4) * to_stride), high);
-            }
+        let mut rows = [_mm256_setzero_ps(); 8];
+        for i in 0..8 {
+            rows[i] = _mm256_loadu_ps(from.add(i * from_stride));
+        }
+        let mut pairs = [_mm256_setzero_ps(); 8];
+        for i in 0..4 {
+            pairs[2 * i] = _mm256_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
+            pairs[2 * i + 1] = _mm256_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
+        }
+        let mut quads = [_mm256_setzero_ps(); 8];
+        for i in 0..2 {
+            let (a, b) = (4 * i, 4 * i + 2);
+            quads[a] = _mm256_shuffle_ps::<0x44>(pairs[a], pairs[b]);
+            quads[a + 1] = _mm256_shuffle_ps::<0xee>(pairs[a], pairs[b]);
+            quads[a + 2] = _mm256_shuffle_ps::<0x44>(pairs[a + 1], pairs[b + 1]);
+            quads[a + 3] = _mm256_shuffle_ps::<0xee>(pairs[a + 1], pairs[b + 1]);
+        }
+        for j in 0..4 {
+            let low = _mm256_permute2f128_ps::<0x20>(quads[j], quads[j + 4]);
+            let high = _mm256_permute2f128_ps::<0x31>(quads[j], quads[j + 4]);
+            _mm256_storeu_ps(to.add(j * to_stride), low);
+            _mm256_storeu_ps(to.add((j + 4) * to_stride), high);
         }
     }
 
@@ -199,81 +199,77 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn splat(x: f32) -> __m256 {
-            unsafe { _mm256_set1_ps(x) }
+            _mm256_set1_ps(x)
         }
         #[inline(always)]
         unsafe fn load(p: *const f32) -> __m256 {
-            unsafe { _mm256_loadu_ps(p) }
+            _mm256_loadu_ps(p)
         }
         #[inline(always)]
         unsafe fn store(p: *mut f32, v: __m256) {
-            unsafe { _mm256_storeu_ps(p, v) }
+            _mm256_storeu_ps(p, v)
         }
         #[inline(always)]
         unsafe fn gather(base: *const f32, ids: *const i32) -> __m256 {
-            unsafe { _mm256_i32gather_ps::<4>(base, _mm256_loadu_si256(ids.cast())) }
+            _mm256_i32gather_ps::<4>(base, _mm256_loadu_si256(ids.cast()))
         }
         #[inline(always)]
         unsafe fn add(a: __m256, b: __m256) -> __m256 {
-            unsafe { _mm256_add_ps(a, b) }
+            _mm256_add_ps(a, b)
         }
         #[inline(always)]
         unsafe fn sub(a: __m256, b: __m256) -> __m256 {
-            unsafe { _mm256_sub_ps(a, b) }
+            _mm256_sub_ps(a, b)
         }
         #[inline(always)]
         unsafe fn mul(a: __m256, b: __m256) -> __m256 {
-            unsafe { _mm256_mul_ps(a, b) }
+            _mm256_mul_ps(a, b)
         }
         #[inline(always)]
         unsafe fn div(a: __m256, b: __m256) -> __m256 {
-            unsafe { _mm256_div_ps(a, b) }
+            _mm256_div_ps(a, b)
         }
         #[inline(always)]
         unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
-            unsafe { _mm256_fmadd_ps(a, b, c) }
+            _mm256_fmadd_ps(a, b, c)
         }
         #[inline(always)]
         unsafe fn max(a: __m256, b: __m256) -> __m256 {
-            unsafe { _mm256_max_ps(a, b) }
+            _mm256_max_ps(a, b)
         }
         #[inline(always)]
         unsafe fn min(a: __m256, b: __m256) -> __m256 {
-            unsafe { _mm256_min_ps(a, b) }
+            _mm256_min_ps(a, b)
         }
         #[inline(always)]
         unsafe fn sqrt(a: __m256) -> __m256 {
-            unsafe { _mm256_sqrt_ps(a) }
+            _mm256_sqrt_ps(a)
         }
         #[inline(always)]
         unsafe fn round(a: __m256) -> __m256 {
-            unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+            _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)
         }
         #[inline(always)]
         unsafe fn exp2_integral(n: __m256) -> __m256 {
-            unsafe {
-                let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
-            }
+            let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
         }
         #[inline(always)]
         unsafe fn round_bf16(a: __m256) -> __m256 {
-            unsafe {
-                let bits = _mm256_castps_si256(a);
-                let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-                let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
-                let kept = _mm256_castsi256_ps(_mm256_and_si256(rounded, _mm256_set1_epi32(!0xffff)));
-                // Rounding the bits of a NaN could carry into infinity: keep it as it is.
-                _mm256_blendv_ps(kept, a, _mm256_cmp_ps::<_CMP_UNORD_Q>(a, a))
-            }
+            let bits = _mm256_castps_si256(a);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+            let kept = _mm256_castsi256_ps(_mm256_and_si256(rounded, _mm256_set1_epi32(!0xffff)));
+            // Rounding the bits of a NaN could carry into infinity: keep it as it is.
+            _mm256_blendv_ps(kept, a, _mm256_cmp_ps::<_CMP_UNORD_Q>(a, a))
         }
         #[inline(always)]
         unsafe fn round_f16(a: __m256) -> __m256 {
-            unsafe { _mm256_cvtph_ps(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a)) }
+            _mm256_cvtph_ps(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a))
         }
         #[inline(always)]
         unsafe fn transpose8(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
-            unsafe { transpose8(from, from_stride, to, to_stride) }
+            transpose8(from, from_stride, to, to_stride)
         }
     }
 
@@ -288,80 +284,76 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn splat(x: f32) -> __m512 {
-            unsafe { _mm512_set1_ps(x) }
+            _mm512_set1_ps(x)
         }
         #[inline(always)]
         unsafe fn load(p: *const f32) -> __m512 {
-            unsafe { _mm512_loadu_ps(p) }
+            _mm512_loadu_ps(p)
         }
         #[inline(always)]
         unsafe fn store(p: *mut f32, v: __m512) {
-            unsafe { _mm512_storeu_ps(p, v) }
+            _mm512_storeu_ps(p, v)
         }
         #[inline(always)]
         unsafe fn gather(base: *const f32, ids: *const i32) -> __m512 {
-            unsafe { _mm512_i32gather_ps::<4>(_mm512_loadu_si512(ids.cast()), base) }
+            _mm512_i32gather_ps::<4>(_mm512_loadu_si512(ids.cast()), base)
         }
         #[inline(always)]
         unsafe fn add(a: __m512, b: __m512) -> __m512 {
-            unsafe { _mm512_add_ps(a, b) }
+            _mm512_add_ps(a, b)
         }
         #[inline(always)]
         unsafe fn sub(a: __m512, b: __m512) -> __m512 {
-            unsafe { _mm512_sub_ps(a, b) }
+            _mm512_sub_ps(a, b)
         }
         #[inline(always)]
         unsafe fn mul(a: __m512, b: __m512) -> __m512 {
-            unsafe { _mm512_mul_ps(a, b) }
+            _mm512_mul_ps(a, b)
         }
         #[inline(always)]
         unsafe fn div(a: __m512, b: __m512) -> __m512 {
-            unsafe { _mm512_div_ps(a, b) }
+            _mm512_div_ps(a, b)
         }
         #[inline(always)]
         unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
-            unsafe { _mm512_fmadd_ps(a, b, c) }
+            _mm512_fmadd_ps(a, b, c)
         }
         #[inline(always)]
         unsafe fn max(a: __m512, b: __m512) -> __m512 {
-            unsafe { _mm512_max_ps(a, b) }
+            _mm512_max_ps(a, b)
         }
         #[inline(always)]
         unsafe fn min(a: __m512, b: __m512) -> __m512 {
-            unsafe { _mm512_min_ps(a, b) }
+            _mm512_min_ps(a, b)
         }
         #[inline(always)]
         unsafe fn sqrt(a: __m512) -> __m512 {
-            unsafe { _mm512_sqrt_ps(a) }
+            _mm512_sqrt_ps(a)
         }
         #[inline(always)]
         unsafe fn round(a: __m512) -> __m512 {
-            unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
+            _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)
         }
         #[inline(always)]
         unsafe fn exp2_integral(n: __m512) -> __m512 {
-            unsafe {
-                let biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
-                _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
-            }
+            let biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
         }
         #[inline(always)]
         unsafe fn round_bf16(a: __m512) -> __m512 {
-            unsafe {
-                let bits = _mm512_castps_si512(a);
-                let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-                let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-                let kept = _mm512_castsi512_ps(_mm512_and_si512(rounded, _mm512_set1_epi32(!0xffff)));
-                _mm512_mask_mov_ps(kept, _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a), a)
-            }
+            let bits = _mm512_castps_si512(a);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+            let kept = _mm512_castsi512_ps(_mm512_and_si512(rounded, _mm512_set1_epi32(!0xffff)));
+            _mm512_mask_mov_ps(kept, _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a), a)
         }
         #[inline(always)]
         unsafe fn round_f16(a: __m512) -> __m512 {
-            unsafe { _mm512_cvtph_ps(_mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a)) }
+            _mm512_cvtph_ps(_mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a))
         }
         #[inline(always)]
         unsafe fn transpose8(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
-            unsafe { transpose8(from, from_stride, to, to_stride) }
+            transpose8(from, from_stride, to, to_stride)
         }
     }
 }

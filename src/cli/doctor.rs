@@ -1,0 +1,242 @@
+//! `songrnn-fast doctor`: what this machine offers and what this build makes of it.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::Outcome;
+use crate::engine::{self, EngineSpec, Precision};
+use crate::model::{CellKind, ModelShape};
+
+/// What is typed after `doctor`.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What was found. The field names are the JSON's.
+#[derive(Debug, Clone, Serialize)]
+struct Report {
+    version: &'static str,
+    optimised: bool,
+    os: &'static str,
+    arch: &'static str,
+    cpu: Cpu,
+    memory: Memory,
+    engine: EngineReport,
+    cuda: Cuda,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Cpu {
+    /// As the processor calls itself; None where the system does not tell.
+    model: Option<String>,
+    /// Physical cores; None where the system does not tell.
+    cores: Option<usize>,
+    /// Hardware threads that this process may use.
+    threads: usize,
+    features: Vec<Feature>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Feature {
+    name: &'static str,
+    found: bool,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Memory {
+    total_bytes: Option<u64>,
+    available_bytes: Option<u64>,
+    /// What a container allows; None without one.
+    limit_bytes: Option<u64>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct EngineReport {
+    name: Option<&'static str>,
+    detail: Option<String>,
+    /// Why it cannot be built here.
+    error: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Cuda {
+    built_in: bool,
+    meaning: &'static str,
+}
+
+/// What the absence of CUDA means, in plain words.
+const NO_CUDA: &str = "this build has no CUDA engine: a graphics card is not used, nor looked for. Everything works \
+                       on the processor; model files will open unchanged in a build that has one.";
+
+/// Runs the command.
+pub fn run(args: &DoctorArgs) -> anyhow::Result<Outcome> {
+    let report = examine();
+    let text = if args.json { serde_json::to_string_pretty(&report)? + "\n" } else { describe(&report) };
+    std::io::stdout().write_all(text.as_bytes())?;
+    // An engine that cannot be built is what a doctor is asked for.
+    Ok(if report.engine.error.is_some() { Outcome::Failed } else { Outcome::Done })
+}
+
+fn examine() -> Report {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    Report {
+        version: env!("CARGO_PKG_VERSION"),
+        optimised: !cfg!(debug_assertions),
+        os: std::env::consts::OS,
+        arch: std::env::consts::ARCH,
+        cpu: Cpu {
+            model: cpu_model(&cpuinfo),
+            cores: cores(&cpuinfo),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            features: features(),
+        },
+        memory: Memory {
+            total_bytes: kibibytes(&meminfo, "MemTotal"),
+            available_bytes: kibibytes(&meminfo, "MemAvailable"),
+            limit_bytes: memory_limit(),
+        },
+        engine: engine_report(),
+        cuda: Cuda { built_in: false, meaning: NO_CUDA },
+    }
+}
+
+/// The engine that `train` and `sample` would use for a model of the paper's size.
+fn engine_report() -> EngineReport {
+    let shape = ModelShape { cell: CellKind::Lstm, vocab: 96, hidden: 150, layers: 1 };
+    match engine::build(&EngineSpec { shape, precision: Precision::F32, threads: 0 }) {
+        Ok(engine) => {
+            let info = engine.info();
+            EngineReport { name: Some(info.name), detail: Some(info.detail), error: None }
+        }
+        Err(error) => EngineReport { name: None, detail: None, error: Some(error.to_string()) },
+    }
+}
+
+/// The instruction sets that speed depends on.
+fn features() -> Vec<Feature> {
+    #[cfg(target_arch = "x86_64")]
+    let found = [
+        ("avx2", std::arch::is_x86_feature_detected!("avx2")),
+        ("fma", std::arch::is_x86_feature_detected!("fma")),
+        ("f16c", std::arch::is_x86_feature_detected!("f16c")),
+        ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
+        ("avx512bf16", std::arch::is_x86_feature_detected!("avx512bf16")),
+    ];
+    #[cfg(target_arch = "aarch64")]
+    let found = [("neon", true)];
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let found: [(&'static str, bool); 0] = [];
+    found.into_iter().map(|(name, found)| Feature { name, found }).collect()
+}
+
+/// The value of the first `key : value` line of Linux' cpuinfo.
+fn field<'a>(block: &'a str, key: &str) -> Option<&'a str> {
+    block.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        (name.trim() == key).then(|| value.trim())
+    })
+}
+
+fn cpu_model(cpuinfo: &str) -> Option<String> {
+    ["model name", "Model", "Hardware"].iter().find_map(|key| field(cpuinfo, key)).map(String::from)
+}
+
+/// Distinct (package, core) pairs of Linux' cpuinfo.
+fn cores(cpuinfo: &str) -> Option<usize> {
+    let mut cores: Vec<(&str, &str)> = cpuinfo
+        .split("\n\n")
+        .filter_map(|block| Some((field(block, "physical id")?, field(block, "core id")?)))
+        .collect();
+    cores.sort_unstable();
+    cores.dedup();
+    (!cores.is_empty()).then_some(cores.len())
+}
+
+/// A `Name:   123 kB` line of Linux' meminfo, in bytes.
+fn kibibytes(meminfo: &str, key: &str) -> Option<u64> {
+    field(meminfo, key)?.strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// The memory limit of the control group, versions 2 and 1; None where there is none.
+fn memory_limit() -> Option<u64> {
+    ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+        .iter()
+        .find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok())
+        // Version 1 writes a number near 2^63 for "no limit".
+        .filter(|&bytes| bytes < 1 << 60)
+}
+
+fn describe(report: &Report) -> String {
+    let unknown = "unknown";
+    let gigabytes =
+        |bytes: Option<u64>| bytes.map_or(unknown.into(), |bytes| format!("{:.1} GB", bytes as f64 / 1e9));
+    let list = |found: bool| {
+        let names: Vec<&str> =
+            report.cpu.features.iter().filter(|f| f.found == found).map(|f| f.name).collect();
+        if names.is_empty() { "none".into() } else { names.join(" ") }
+    };
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<10}{value}");
+    };
+    let build =
+        if report.optimised { "release build" } else { "debug build, slow: use cargo build --release" };
+    line("version", format!("songrnn-fast {} ({build}), {} {}", report.version, report.os, report.arch));
+    line("cpu", report.cpu.model.clone().unwrap_or(unknown.into()));
+    let cores = report.cpu.cores.map_or(unknown.into(), |cores| cores.to_string());
+    line("cores", format!("{cores}; threads usable here: {}", report.cpu.threads));
+    line("features", format!("{}; not found: {}", list(true), list(false)));
+    let limit = report.memory.limit_bytes.map_or(String::new(), |_| {
+        format!("; this container may use {}", gigabytes(report.memory.limit_bytes))
+    });
+    line(
+        "memory",
+        format!(
+            "{}, {} available{limit}",
+            gigabytes(report.memory.total_bytes),
+            gigabytes(report.memory.available_bytes)
+        ),
+    );
+    line(
+        "engine",
+        match &report.engine {
+            EngineReport { error: Some(error), .. } => format!("cannot be built: {error}"),
+            EngineReport { name, detail, .. } => {
+                format!("{}: {}", name.unwrap_or(unknown), detail.as_deref().unwrap_or(unknown))
+            }
+        },
+    );
+    line("cuda", format!("none: {}", report.cuda.meaning));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CPUINFO: &str = "processor\t: 0\nmodel name\t: Test CPU @ 2.0GHz\nphysical id\t: 0\ncore id\t\t: 0\n\n\
+                           processor\t: 1\nmodel name\t: Test CPU @ 2.0GHz\nphysical id\t: 0\ncore id\t\t: 0\n\n\
+                           processor\t: 2\nmodel name\t: Test CPU @ 2.0GHz\nphysical id\t: 0\ncore id\t\t: 1\n";
+
+    #[test]
+    fn reads_what_linux_tells() {
+        assert_eq!(cpu_model(CPUINFO).as_deref(), Some("Test CPU @ 2.0GHz"));
+        assert_eq!(cores(CPUINFO), Some(2), "two threads of one core are one core");
+        let meminfo = "MemTotal:       16 kB\nMemAvailable:    4 kB\n";
+        assert_eq!(kibibytes(meminfo, "MemAvailable"), Some(4096));
+    }
+
+    #[test]
+    fn says_so_where_it_knows_nothing() {
+        assert_eq!((cpu_model(""), cores(""), kibibytes("", "MemTotal")), (None, None, None));
+        assert_eq!(kibibytes("MemTotal: lots", "MemTotal"), None);
+    }
+}

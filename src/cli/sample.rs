@@ -1,0 +1,231 @@
+//! `songrnn-fast sample`: writes tunes with a trained model.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::{Outcome, UsageError};
+use crate::engine::{self, EngineError, EngineSpec, Precision};
+use crate::model::{self, ModelFile};
+use crate::sample::{self, Choice, Formats, SampleError, SampleOptions, Written, prime};
+
+/// The most tunes written at once; more come from another seed.
+const MAX_TUNES: usize = 10_000;
+/// The most characters of a tune; real ones have a few hundred.
+const MAX_CHARS: usize = 1_000_000;
+
+/// What is typed after `sample`.
+#[derive(Debug, Clone, Args)]
+pub struct SampleArgs {
+    /// A run folder (its best model is taken) or a model file; without it, the newest run under runs/
+    #[arg(long, value_name = "RUN|FILE")]
+    pub model: Option<PathBuf>,
+    /// How many tunes; up to three are printed as well
+    #[arg(
+        short = 'n',
+        long = "tunes",
+        value_name = "N",
+        default_value_t = 64,
+        allow_negative_numbers = true
+    )]
+    pub tunes: usize,
+    /// How daring: below 1 the probable characters gain, above 1 the improbable ones; 0 always takes the most probable
+    #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true)]
+    pub temperature: f32,
+    /// Choose among the K most probable characters only; 0 = all
+    #[arg(long, value_name = "K", default_value_t = 0, allow_negative_numbers = true)]
+    pub top_k: usize,
+    /// Choose among the most probable characters whose probabilities sum to P, above 0 and at most 1; 1 = all
+    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
+    pub top_p: f32,
+    /// The beginning of every tune: a text, in which \n is a line break (and \\ a backslash), or @FILE
+    #[arg(
+        long,
+        value_name = "TEXT|@FILE",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    pub prime: String,
+    /// The most characters of a tune, the prime included; a tune that the model has not ended there is cut off
+    #[arg(long, value_name = "N", default_value_t = 2000, allow_negative_numbers = true)]
+    pub max_chars: usize,
+    /// Seed of the random numbers: the same seed gives the same tunes
+    #[arg(long, value_name = "SEED", default_value_t = 1, allow_negative_numbers = true)]
+    pub seed: u64,
+    /// Folder for the tunes; without it, a new one: tunes/MODEL-seedSEED
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// What to write: abc (one file a tune and a tunebook of all), txt (exactly what the model wrote), mid
+    #[arg(long, value_name = "LIST", default_value = "abc,txt,mid")]
+    pub format: Formats,
+    /// Threads; 0 = one a core
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    pub threads: usize,
+    /// Leave chord symbols out of the MIDI files
+    #[arg(long)]
+    pub no_chords: bool,
+}
+
+impl SampleArgs {
+    /// The options, checked; what can be wrong here is the user's typing.
+    fn options(&self) -> anyhow::Result<SampleOptions> {
+        let usage = |message: String| Err(UsageError(message).into());
+        if self.tunes == 0 || self.tunes > MAX_TUNES {
+            return usage(format!(
+                "-n is {}; expected 1 to {MAX_TUNES} tunes (for more, sample again with another --seed)",
+                self.tunes
+            ));
+        }
+        if self.max_chars == 0 || self.max_chars > MAX_CHARS {
+            return usage(format!("--max-chars is {}; expected 1 to {MAX_CHARS}", self.max_chars));
+        }
+        let choice = Choice { temperature: self.temperature, top_k: self.top_k, top_p: self.top_p };
+        choice.check().map_err(UsageError)?;
+        Ok(SampleOptions {
+            tunes: self.tunes,
+            first_index: 0,
+            seed: self.seed,
+            choice,
+            prime: prime::resolve(&self.prime)?,
+            max_chars: self.max_chars,
+        })
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &SampleArgs) -> anyhow::Result<Outcome> {
+    let options = args.options()?;
+    // A file that is in the way is said before the work, not after it.
+    if let Some(folder) = &args.out {
+        if folder.exists() && !folder.is_dir() {
+            return Err(UsageError(format!(
+                "--out {}: a folder is expected, this is a file",
+                folder.display()
+            ))
+            .into());
+        }
+        if let Some(path) = sample::write::first_collision(folder, options.tunes, args.format) {
+            return Err(sample::WriteError::Exists { path }.into());
+        }
+    }
+    let path = model::locate(args.model.as_deref())?;
+    let model = ModelFile::load(&path)?;
+    // Asked for here too, so that a mistake in the prime is not found after the engine's building.
+    options.request(&model.vocab).map_err(usage_of)?;
+
+    let began = Instant::now();
+    let spec = EngineSpec { shape: model.shape, precision: Precision::F32, threads: args.threads };
+    let mut engine = engine::build(&spec)?;
+    engine.load_params(&model.params)?;
+    eprintln!("{}: {}; {} engine, {}", path.display(), model.shape, engine.info().name, engine.info().detail);
+    let tunes = sample::tunes(engine.as_mut(), &model.vocab, &options).map_err(usage_of)?;
+    let chars: usize = tunes.iter().map(|tune| tune.text.chars().count()).sum();
+    let seconds = began.elapsed().as_secs_f64();
+    eprintln!(
+        "{chars} characters in {seconds:.1} s: {:.0} characters a second",
+        chars as f64 / seconds.max(1e-9)
+    );
+
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build();
+    let threads = threads.context("cannot start threads; try --threads 1")?;
+    let judged = threads.install(|| sample::judge_all(&tunes, !args.no_chords));
+    let mut new = None;
+    let folder = match &args.out {
+        Some(folder) => folder.clone(),
+        None => new.insert(NewFolder::make(&default_folder(&path, args.seed))?).path.clone(),
+    };
+    let written = threads.install(|| sample::write_set(&folder, &judged, args.format, false))?;
+    if let Some(new) = &mut new {
+        new.keep = true;
+    }
+
+    let mut out = io::stdout().lock();
+    if judged.len() <= 3 {
+        for tune in &judged {
+            writeln!(out, "{}\n", tune.text)?;
+        }
+    }
+    write!(out, "{}", sample::table(&judged))?;
+    writeln!(out, "{}: {}", folder.display(), tell(&written))?;
+    Ok(Outcome::Done)
+}
+
+/// A prime that the model cannot read or options out of range are the user's typing; the rest is not.
+fn usage_of(error: SampleError) -> anyhow::Error {
+    match error {
+        SampleError::Prime(error) => UsageError(error.to_string()).into(),
+        SampleError::Engine(EngineError::Unsupported(message)) => UsageError(message).into(),
+        SampleError::Engine(error) => error.into(),
+    }
+}
+
+/// `12 .txt, 12 .abc, 11 .mid, tunebook.abc`.
+fn tell(written: &Written) -> String {
+    let kinds = [(written.txt, ".txt"), (written.abc, ".abc"), (written.mid, ".mid")];
+    let mut parts: Vec<String> =
+        kinds.iter().filter(|(count, _)| *count > 0).map(|(count, kind)| format!("{count} {kind}")).collect();
+    if written.tunebook {
+        parts.push(sample::write::TUNEBOOK.into());
+    }
+    if parts.is_empty() { "nothing to write: no tune can be played".into() } else { parts.join(", ") }
+}
+
+/// `tunes/MODEL-seedSEED`: the model's name is its run folder's, or the file's own where it is not a run's.
+fn default_folder(model: &Path, seed: u64) -> PathBuf {
+    let own = model.file_name().is_some_and(|name| name == model::file::BEST || name == model::file::LAST);
+    let run = || fs::canonicalize(model).ok()?.parent()?.file_name().map(|name| name.to_os_string());
+    let name = if own { run() } else { model.file_stem().map(|stem| stem.to_os_string()) };
+    let name = name.map_or("model".into(), |name| name.to_string_lossy().into_owned());
+    Path::new("tunes").join(format!("{name}-seed{seed}"))
+}
+
+/// A folder made for this command; removed again unless kept.
+struct NewFolder {
+    path: PathBuf,
+    made_parent: bool,
+    keep: bool,
+}
+
+impl NewFolder {
+    /// Makes `wish`, or where it holds something `wish-2`, `wish-3`, ... and says so.
+    fn make(wish: &Path) -> anyhow::Result<NewFolder> {
+        let parent = wish.parent().unwrap_or(Path::new("."));
+        let made_parent = !parent.exists();
+        fs::create_dir_all(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
+        let mut number = 1u32;
+        loop {
+            let path = match number {
+                1 => wish.to_path_buf(),
+                _ => PathBuf::from(format!("{}-{number}", wish.display())),
+            };
+            match fs::create_dir(&path) {
+                Ok(()) => {
+                    if number > 1 {
+                        eprintln!("{} holds tunes already; these go to {}", wish.display(), path.display());
+                    }
+                    return Ok(NewFolder { path, made_parent, keep: false });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 100_000 => number += 1,
+                Err(error) => {
+                    return Err(error).with_context(|| format!("cannot make the folder {}", path.display()));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for NewFolder {
+    fn drop(&mut self) {
+        if !self.keep {
+            let _ = fs::remove_dir(&self.path);
+            if let (true, Some(parent)) = (self.made_parent, self.path.parent()) {
+                let _ = fs::remove_dir(parent);
+            }
+        }
+    }
+}
