@@ -17,7 +17,7 @@ use crate::train::{TrainError, begin, finish, interrupt};
 const EPOCHS: u64 = 40;
 
 /// The same for the built-in tunebook: under two minutes on two cores, and tunes that look like tunes.
-const BUILT_IN_EPOCHS: u64 = 60;
+const BUILT_IN_EPOCHS: u64 = 120;
 
 /// Streams for the built-in tunebook, which has fewer tunes than a default batch has streams.
 const BUILT_IN_BATCH: usize = 16;
@@ -68,7 +68,7 @@ pub struct TrainArgs {
     /// Characters a stream between two updates, through which gradients flow [default: 100]
     #[arg(long, value_name = "T", help_heading = "Training")]
     pub seq_len: Option<usize>,
-    /// Passes over the training tunes [default: 40, or 60 for the built-in tunebook]
+    /// Passes over the training tunes [default: 40, or 120 for the built-in tunebook]
     #[arg(long, value_name = "N", help_heading = "Training", conflicts_with = "steps")]
     pub epochs: Option<u64>,
     /// Updates to make, instead of --epochs
