@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::{Outcome, UsageError};
 use crate::config::{DataConfig, RunConfig, TrainingConfig};
-use crate::engine::Precision;
+use crate::engine::{self, Precision};
 use crate::model::{CellKind, ModelShape};
 use crate::optim::{Optimizer, Schedule};
 use crate::train::progress::Progress;
@@ -17,7 +17,7 @@ use crate::train::{TrainError, begin, finish, interrupt};
 const EPOCHS: u64 = 40;
 
 /// The same for the built-in tunebook: under two minutes on two cores, and tunes that look like tunes.
-const BUILT_IN_EPOCHS: u64 = 60;
+const BUILT_IN_EPOCHS: u64 = 120;
 
 /// Streams for the built-in tunebook, which has fewer tunes than a default batch has streams.
 const BUILT_IN_BATCH: usize = 16;
@@ -68,7 +68,7 @@ pub struct TrainArgs {
     /// Characters a stream between two updates, through which gradients flow [default: 100]
     #[arg(long, value_name = "T", help_heading = "Training")]
     pub seq_len: Option<usize>,
-    /// Passes over the training tunes [default: 40, or 60 for the built-in tunebook]
+    /// Passes over the training tunes [default: 40, or 120 for the built-in tunebook]
     #[arg(long, value_name = "N", help_heading = "Training", conflicts_with = "steps")]
     pub epochs: Option<u64>,
     /// Updates to make, instead of --epochs
@@ -180,10 +180,10 @@ fn train(args: &TrainArgs) -> Result<Outcome, TrainError> {
         progress.say(&format!("note: Ctrl-C will not save before it stops ({error})"));
     }
     let mut session = match &args.resume {
-        Some(folder) => begin::resumed(folder, &|config| adjust(args, config), progress)?,
+        Some(folder) => begin::resumed(folder, &|config| adjust(args, config), &engine::build, progress)?,
         None => {
             let config = resolve(args)?;
-            begin::new(config, args.out.as_deref(), progress)?
+            begin::new(config, args.out.as_deref(), &engine::build, progress)?
         }
     };
     let ended = session.trainer.run(&mut interrupt::requested);

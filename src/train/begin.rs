@@ -18,9 +18,12 @@ use super::state::{Finish, LoopState};
 use super::trainer::Trainer;
 use crate::config::{CONFIG, RunConfig};
 use crate::corpus::{TrainStreams, Vocab};
-use crate::engine::{self, EngineSpec, EngineState};
+use crate::engine::{Engine, EngineError, EngineInfo, EngineSpec, EngineState};
 use crate::model::file::LAST;
 use crate::model::init;
+
+/// What makes an engine for a run: [`crate::engine::build`], or a test's own.
+pub type EngineBuilder = dyn Fn(&EngineSpec) -> Result<Box<dyn Engine>, EngineError>;
 
 /// A run that is ready to go on; its folder is locked as long as this lives.
 pub struct Session {
@@ -30,7 +33,12 @@ pub struct Session {
 }
 
 /// Begins a new run in `out`, or in the next free number under `runs/`.
-pub fn new(config: RunConfig, out: Option<&Path>, progress: Progress) -> Result<Session, TrainError> {
+pub fn new(
+    config: RunConfig,
+    out: Option<&Path>,
+    build: &EngineBuilder,
+    progress: Progress,
+) -> Result<Session, TrainError> {
     let (folder, made) = match out {
         Some(folder) => {
             let made = !folder.exists();
@@ -49,7 +57,7 @@ pub fn new(config: RunConfig, out: Option<&Path>, progress: Progress) -> Result<
     refuse_occupied(&folder)?;
     progress.say(&format!("run folder: {}", folder.display()));
     let begun =
-        write_config(&folder, &config).and_then(|()| assemble(folder.clone(), config, lock, progress));
+        write_config(&folder, &config).and_then(|()| assemble(folder.clone(), config, lock, build, progress));
     if begun.is_err() && !folder.join(LAST).exists() {
         remove_stillborn(&folder, made);
     }
@@ -72,6 +80,7 @@ fn remove_stillborn(folder: &Path, made: bool) {
 pub fn resumed(
     folder: &Path,
     adjust: &dyn Fn(&mut RunConfig) -> Result<(), TrainError>,
+    build: &EngineBuilder,
     progress: Progress,
 ) -> Result<Session, TrainError> {
     let path = folder.join(CONFIG);
@@ -93,7 +102,7 @@ pub fn resumed(
     if config != stored {
         write_config(folder, &config)?;
     }
-    assemble(folder.to_path_buf(), config, lock, progress)
+    assemble(folder.to_path_buf(), config, lock, build, progress)
 }
 
 /// The first free number under `runs`, as a new folder.
@@ -149,6 +158,7 @@ fn assemble(
     folder: PathBuf,
     mut config: RunConfig,
     lock: RunLock,
+    build: &EngineBuilder,
     progress: Progress,
 ) -> Result<Session, TrainError> {
     let samples = folder.join("samples");
@@ -163,7 +173,7 @@ fn assemble(
     config.check().map_err(TrainError::Usage)?;
     let training = &config.training;
     let spec = EngineSpec { shape: config.model, precision: training.precision, threads: training.threads };
-    let mut engine = engine::build(&spec)?;
+    let mut engine = build(&spec)?;
     if config != before {
         write_config(&folder, &config)?;
     }
@@ -276,7 +286,7 @@ fn refuse_other(
     })
 }
 
-fn describe(config: &RunConfig, data: &TrainData, engine: engine::EngineInfo, progress: &Progress) {
+fn describe(config: &RunConfig, data: &TrainData, engine: EngineInfo, progress: &Progress) {
     let of = |part: &Option<super::evaluate::Part>| part.as_ref().map_or(0, |part| part.tunes.len());
     progress.say(&format!(
         "data: {} training tunes ({} characters), {} for validation, {} for testing",

@@ -138,7 +138,7 @@ pub fn evaluate(
             loss_sum += stats.loss_sum;
             chars += stats.predicted;
         }
-        if stop() {
+        if unread.is_some() && stop() {
             if let Some(ticket) = unread.take() {
                 engine.sync(ticket)?;
             }

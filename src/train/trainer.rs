@@ -4,7 +4,7 @@
 //! decide only when a checkpoint is written, and a checkpoint changes nothing: so a resumed run is the undisturbed one.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -31,6 +31,9 @@ const KEEP_EVERY: u64 = 500;
 
 /// The first checkpoint of a session is written after at most so many seconds.
 const FIRST_SAVE: f64 = 30.0;
+
+/// A sampled tune is shown at most this often.
+const SHOW_EVERY: Duration = Duration::from_secs(5);
 
 /// Temperature of the tunes sampled on the way.
 pub const SAMPLE_TEMPERATURE: f32 = 0.8;
@@ -80,6 +83,8 @@ pub struct Trainer {
     began: Instant,
     seconds_before: f64,
     next_save: f64,
+    /// When a sampled tune was shown last.
+    shown: Option<Instant>,
 }
 
 impl Trainer {
@@ -119,6 +124,7 @@ impl Trainer {
             began: Instant::now(),
             seconds_before,
             next_save,
+            shown: None,
         })
     }
 
@@ -395,6 +401,12 @@ impl Trainer {
         let text = tunes.first().map(|tune| self.data.vocab.decode(&tune.ids)).unwrap_or_default();
         let path = self.folder.join("samples").join(format!("step-{:08}.txt", self.state.step));
         crate::files::write_atomic(&path, format!("{text}\n").as_bytes())?;
+        // Written each time, shown now and then: what is shown changes nothing.
+        let shown = self.shown.replace(Instant::now());
+        if shown.is_some_and(|at| at.elapsed() < SHOW_EVERY) {
+            self.shown = shown;
+            return Ok(());
+        }
         let mut lines = text.lines();
         for line in lines.by_ref().take(6) {
             let shown: String = line.chars().take(96).collect();
