@@ -250,14 +250,6 @@ impl<'p> Player<'p> {
             ElementKind::Meter(meter) => self.set_meter(*meter),
             ElementKind::Key(key) if self.voice == 0 => {
                 self.performance.keys.push((self.now, (**key).clone()))
-<<<<<<< HEAD
-            }
-            ElementKind::Tempo(tempo) => {
-                if self.performance.tempos.last() != Some(&(self.now, *tempo)) {
-                    self.performance.tempos.push((self.now, *tempo));
-                }
-=======
->>>>>>> abc
             }
             ElementKind::Tempo(tempo) => self.performance.tempos.push((self.now, *tempo)),
             _ => {}
