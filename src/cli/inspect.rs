@@ -1,4 +1,5 @@
-//! `songrnn-fast inspect FILE|DATA...`: what is in a packed corpus, or in files of tunes (packed on the way).
+//! `songrnn-fast inspect FILE|DATA...`: what is in a packed corpus, in files of tunes (packed on the way), or in a
+//! model file.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -7,13 +8,13 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::pack::{Bar, print_notes, stop_flag};
-use super::{Outcome, UsageError};
+use super::{Outcome, UsageError, inspect_model};
 use crate::corpus::{CorpusError, Pack, PackOptions, Split, open_data_with};
 
 /// Tell what is in a packed corpus or in files of tunes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A packed corpus, or files and folders of tunes.
+    /// A packed corpus, a model file or run folder, or files and folders of tunes.
     #[arg(required = true, value_name = "FILE|DATA")]
     pub data: Vec<PathBuf>,
     /// Print the tune of this number, from 1, and nothing else.
@@ -29,6 +30,20 @@ pub struct Args {
 
 /// Opens the data and prints what was asked for.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    if let [one] = args.data.as_slice()
+        && let Some(model) = inspect_model::model_file(one)
+    {
+        if args.tune.is_some() {
+            return Err(UsageError(format!(
+                "--tune: {} is a model file and holds no tunes",
+                model.display()
+            ))
+            .into());
+        }
+        let text = inspect_model::describe(&model, args.json)?;
+        std::io::stdout().lock().write_all(text.as_bytes())?;
+        return Ok(Outcome::Done);
+    }
     let folder = ScratchFolder::create()?;
     let bar = Bar::new();
     let options = PackOptions { keep_duplicates: args.keep_duplicates, threads: 0, stop: stop_flag() };

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 
 use super::Outcome;
 use crate::abc::{self, Encoding, MidiOptions, Tune};
+use crate::files;
 
 /// The longest title kept in a file's name, in characters.
 const MAX_SLUG: usize = 40;
@@ -62,7 +63,7 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
             match abc::to_midi(&tune, &options) {
                 Ok(midi) => {
                     let target = unique(&folder, &file_name(&stem, &tune, number + 1), &mut names);
-                    write_whole(&target, &midi)?;
+                    files::write_atomic(&target, &midi)?;
                     writeln!(out, "{}", target.display())?;
                     written += 1;
                 }
@@ -110,23 +111,6 @@ fn unique(folder: &Path, name: &str, used: &mut HashSet<String>) -> PathBuf {
         n += 1;
     }
     folder.join(format!("{candidate}.mid"))
-}
-
-/// Writes a file whole or not at all: a temporary file in the same folder, synced, then renamed.
-fn write_whole(target: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let name = target.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let temporary = target.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
-    let written = (|| {
-        let mut file = std::fs::File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, target)
-    })();
-    written.map_err(|error| {
-        // Best effort: the error that matters is the first one.
-        let _ = std::fs::remove_file(&temporary);
-        anyhow::Error::new(error).context(format!("writing {}", target.display()))
-    })
 }
 
 #[cfg(test)]

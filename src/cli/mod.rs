@@ -6,6 +6,7 @@ mod completions;
 mod doctor;
 mod eval;
 mod inspect;
+mod inspect_model;
 mod man;
 mod midi;
 mod pack;
@@ -39,7 +40,7 @@ pub enum Command {
     Eval(eval::EvalArgs),
     /// Pack files of tunes into one file that the trainer maps into memory
     Pack(pack::Args),
-    /// Tell what is in a packed corpus or in files of tunes: tunes, characters, vocabulary, splits, duplicates
+    /// Tell what is in a packed corpus, in files of tunes, or in a model: tunes, characters, vocabulary, splits, shape
     Inspect(inspect::Args),
     /// Say what is wrong with ABC files: line, column, and a caret under the place
     Check(check::Args),
