@@ -11,7 +11,7 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 
 /// Kills of the random test.
-const KILLS: u32 = 12;
+const KILLS: u32 = 24;
 
 const FLAGS: &str = "--hidden 16 --batch 8 --seq-len 24 --epochs 6 --eval-every 20 --dropout 0.2 --lr 0.01 \
                      --schedule cosine --warmup 5 --threads 1 --seed 5 --save-every 0.02";
