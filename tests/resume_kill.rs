@@ -208,7 +208,9 @@ fn a_second_trainer_is_refused() {
     let long = FLAGS.replace("--epochs 6", "--epochs 100000");
     let mut child = place.fresh("run", &long).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     wait_for(&place.path("run/last.safetensors"), &mut child);
-    for mut second in [place.resume("run"), place.fresh("run", FLAGS)] {
+    // Were it let in, one step would be the end of it (and of this test's patience).
+    let resumed = place.program(&["train", "--resume", "run", "--steps", "1"]);
+    for mut second in [resumed, place.fresh("run", FLAGS)] {
         let output = second.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");

@@ -204,8 +204,7 @@ fn other_files_are_told_apart() {
     // A header that claims exabytes, and one that claims more tensors' bytes than there are.
     std::fs::write(&path, [u64::MAX.to_le_bytes().as_slice(), b"{}"].concat()).unwrap();
     assert!(matches!(problem(&path), ModelProblem::Tensors(TensorError::NotSafetensors(_))));
-    let header =
-        br#"{"a":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104]}}"#;
+    let header = br#"{"a":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104]}}"#;
     std::fs::write(&path, [(header.len() as u64).to_le_bytes().as_slice(), header].concat()).unwrap();
     assert!(matches!(problem(&path), ModelProblem::Tensors(TensorError::Length { .. })));
 }
