@@ -11,7 +11,7 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 
 /// Kills of the random test.
-const KILLS: u32 = 12;
+const KILLS: u32 = 24;
 
 const FLAGS: &str = "--hidden 16 --batch 8 --seq-len 24 --epochs 6 --eval-every 20 --dropout 0.2 --lr 0.01 \
                      --schedule cosine --warmup 5 --threads 1 --seed 5 --save-every 0.02";
@@ -208,7 +208,9 @@ fn a_second_trainer_is_refused() {
     let long = FLAGS.replace("--epochs 6", "--epochs 100000");
     let mut child = place.fresh("run", &long).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     wait_for(&place.path("run/last.safetensors"), &mut child);
-    for mut second in [place.resume("run"), place.fresh("run", FLAGS)] {
+    // Were it let in, one step would be the end of it (and of this test's patience).
+    let resumed = place.program(&["train", "--resume", "run", "--steps", "1"]);
+    for mut second in [resumed, place.fresh("run", FLAGS)] {
         let output = second.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");

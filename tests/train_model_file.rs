@@ -104,10 +104,10 @@ fn foreign(model: &ModelFile, change: impl FnOnce(&mut Parts)) -> (tempfile::Tem
     let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
     for spec in model.shape.tensors() {
         let values = model.params[spec.range].to_vec();
-        if let Some(layer) = spec.name.strip_prefix("rnn.bias_ih_l") {
-            if model.shape.cell != CellKind::Gru {
-                tensors.push((format!("rnn.bias_hh_l{layer}"), spec.dims.clone(), vec![0.25; values.len()]));
-            }
+        if let Some(layer) = spec.name.strip_prefix("rnn.bias_ih_l")
+            && model.shape.cell != CellKind::Gru
+        {
+            tensors.push((format!("rnn.bias_hh_l{layer}"), spec.dims.clone(), vec![0.25; values.len()]));
         }
         tensors.push((spec.name, spec.dims, values));
     }
@@ -186,12 +186,7 @@ fn every_fault_has_a_name() {
         Box::new(|p| p.1.retain(|t| t.0 != "rnn.weight_hh_l0")),
         |p| matches!(p, ModelProblem::Tensors(TensorError::Missing { name, .. }) if name == "rnn.weight_hh_l0"),
     );
-    check(Box::new(|p| p.1[1].1.reverse()), |p| {
-        matches!(p, ModelProblem::Tensors(TensorError::Dims { .. })) || {
-            // A square tensor reads the same both ways.
-            matches!(p, ModelProblem::Tensors(_))
-        }
-    });
+    check(Box::new(|p| p.1[1].1.reverse()), |p| matches!(p, ModelProblem::Tensors(TensorError::Dims { .. })));
     check(Box::new(|p| p.1[0].0 += "|F16"), |p| matches!(p, ModelProblem::Tensors(TensorError::Type { .. })));
     check(Box::new(|p| p.1[0].2[0] = f32::NAN), |p| matches!(p, ModelProblem::NotFinite { index: 0, .. }));
 }
@@ -209,8 +204,7 @@ fn other_files_are_told_apart() {
     // A header that claims exabytes, and one that claims more tensors' bytes than there are.
     std::fs::write(&path, [u64::MAX.to_le_bytes().as_slice(), b"{}"].concat()).unwrap();
     assert!(matches!(problem(&path), ModelProblem::Tensors(TensorError::NotSafetensors(_))));
-    let header =
-        br#"{"a":{"dtype":"F32","shape":[1152921504606846975],"data_offsets":[0,4611686018427387900]}}"#;
+    let header = br#"{"a":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104]}}"#;
     std::fs::write(&path, [(header.len() as u64).to_le_bytes().as_slice(), header].concat()).unwrap();
     assert!(matches!(problem(&path), ModelProblem::Tensors(TensorError::Length { .. })));
 }
