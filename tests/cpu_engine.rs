@@ -9,9 +9,10 @@ use songrnn_fast::engine::{Engine, EngineSpec, Hyper, Precision};
 use songrnn_fast::model::{CellKind, ModelShape};
 use songrnn_fast::optim::Optimizer;
 
-/// NMSE of every gradient tensor and the losses in f32. Measured: at most 3e-13.
+/// NMSE of every gradient tensor and the losses in f32. Measured: at most 8e-13,
+/// but for a tanh network of one unit, whose sums cancel: 7.6e-12.
 const F32_BOUND: f64 = 1e-11;
-/// The same with h, gates and their gradients stored in bf16 and f16. Measured: at most 5e-5 and 2e-6.
+/// The same with h, gates and their gradients stored in bf16 and f16. Measured: at most 4.0e-5 and 5.7e-7.
 const SHORT_BOUND: f64 = 1e-4;
 
 fn cpu(shape: ModelShape, precision: Precision, threads: usize, isa: Isa) -> CpuEngine {
@@ -26,7 +27,8 @@ fn reference(shape: ModelShape) -> ReferenceEngine {
     engine
 }
 
-/// Two chunks (the second from a carried state) on both engines: loss and every gradient tensor.
+/// Two chunks (the second from a carried state) on both engines: loss and every gradient tensor. Prints the
+/// largest error of each case.
 fn compare(
     shape: ModelShape,
     steps: usize,
@@ -36,6 +38,7 @@ fn compare(
     isa: Isa,
     bound: f64,
 ) {
+    let mut worst = 0.0f64;
     let case = format!("{isa} {precision} {shape} T{steps} B{streams} dropout {}", hyper.dropout);
     let (mut fast, mut exact) = (cpu(shape, precision, 2, isa), reference(shape));
     for seed in [31, 32] {
@@ -44,9 +47,11 @@ fn compare(
         let (expected, expected_grads) = exact.gradient(&chunk, hyper).unwrap();
         assert_eq!(stats.predicted, expected.predicted);
         let error = ((stats.loss_sum - expected.loss_sum) / expected.loss_sum.max(1e-9)).powi(2);
+        worst = worst.max(error);
         assert!(error < bound, "{case}: loss {} expected {}", stats.loss_sum, expected.loss_sum);
         for tensor in shape.tensors() {
             let error = nmse(&grads[tensor.range.clone()], &expected_grads[tensor.range]);
+            worst = worst.max(error);
             assert!(error < bound, "{case}: gradient of {}: NMSE {error:e}", tensor.name);
         }
     }
@@ -56,6 +61,7 @@ fn compare(
     let expected_c: Vec<f64> = expected.c.iter().flatten().flatten().copied().collect();
     assert!(nmse(&state.h, &expected_h) < bound, "{case}: carried h");
     assert!(nmse(&state.c, &expected_c) < bound, "{case}: carried c");
+    println!("{case}: {worst:e}");
 }
 
 #[test]
@@ -130,7 +136,7 @@ fn all_optimizers() -> [(Optimizer, f32); 5] {
 }
 
 /// NMSE of the parameters' movement over ten steps. Adam divides by gradients near zero, so rounding counts more
-/// than in a gradient. Measured: at most 4e-10.
+/// than in a gradient. Measured: at most 3.3e-10.
 const MOVEMENT_BOUND: f64 = 1e-8;
 
 #[test]
@@ -165,6 +171,7 @@ fn ten_steps_of_every_optimizer_equal_the_reference() {
         let end: Vec<f64> = fast.export_params().iter().map(|&x| f64::from(x)).collect();
         let found: Vec<f32> = moved(&end).iter().map(|&x| x as f32).collect();
         let error = nmse(&found, &expected);
+        println!("{optimizer:?}: NMSE {error:e}");
         assert!(error < MOVEMENT_BOUND, "{optimizer:?}: NMSE {error:e}");
     }
 }

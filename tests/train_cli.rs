@@ -129,7 +129,10 @@ fn the_built_in_tunebook_needs_no_file_and_eval_has_the_contracts_fields() {
     }
     let run_folder = folder.path().join("runs/1");
     let samples = names(&run_folder.join("samples"));
-    assert!(samples.iter().any(|name| name.starts_with("final-3")), "{samples:?}");
+    let finals = names(&run_folder.join("samples/final"));
+    for name in ["tune-003.txt", "tune-003.abc", "tunebook.abc"] {
+        assert!(finals.iter().any(|found| found == name), "{name}: {finals:?}");
+    }
     assert!(samples.iter().any(|name| name.starts_with("step-00000003")), "{samples:?}");
 
     // A second run gets the next number.

@@ -14,8 +14,12 @@ pub fn model_file(path: &Path) -> Option<PathBuf> {
         let best = path.join(file::BEST);
         return best.is_file().then_some(best);
     }
+    // Asked before it is opened: opening a pipe that nobody writes to would wait for ever.
+    if !path.is_file() {
+        return None;
+    }
     let mut start = [0u8; 16];
-    let mut opened = std::fs::File::open(path).ok().filter(|_| path.is_file())?;
+    let mut opened = std::fs::File::open(path).ok()?;
     let read = opened.read(&mut start).ok()?;
     matches!(other_format(&start[..read]), Some((found, _)) if found.contains("safetensors"))
         .then(|| path.to_owned())

@@ -9,9 +9,13 @@ use super::TrainError;
 use super::evaluate::{Reported, bits, evaluate};
 use super::progress::{duration, short};
 use super::state::Finish;
-use super::trainer::{Trainer, sample_request};
+use super::trainer::Trainer;
 use crate::cli::Outcome;
 use crate::model::file::{BEST, LAST, ModelFile};
+use crate::sample::{Formats, TuneText, judge_all, write_set};
+
+/// Where the tunes shown at the end are written, in the run folder.
+const FINAL: &str = "samples/final";
 
 /// Tunes shown at the end.
 const TUNES: usize = 3;
@@ -45,14 +49,9 @@ pub fn finish(
             "tunes": test.tunes,
         }))?;
     }
-    let request = sample_request(&trainer.data.vocab, trainer.config.training.seed, FIRST_INDEX, TUNES);
-    let mut tunes = Vec::new();
-    for (n, tune) in (1..).zip(trainer.engine.sample(&request)?) {
-        let text = trainer.data.vocab.decode(&tune.ids);
-        let path = trainer.folder.join("samples").join(format!("final-{n}.txt"));
-        crate::files::write_atomic(&path, format!("{text}\n").as_bytes())?;
-        tunes.push(text);
-    }
+    let tunes = trainer.sample(FIRST_INDEX, TUNES)?;
+    // A run that is finished a second time writes the same tunes again.
+    write_set(&trainer.folder.join(FINAL), &judge_all(&tunes, true), Formats::ALL, true)?;
     trainer.metrics.sync()?;
     let text = summary(trainer, why, test.as_ref(), &tunes);
     let mut out = std::io::stdout().lock();
@@ -64,12 +63,12 @@ pub fn finish(
     Ok(Outcome::Done)
 }
 
-fn summary(trainer: &Trainer, why: Finish, test: Option<&Reported>, tunes: &[String]) -> String {
+fn summary(trainer: &Trainer, why: Finish, test: Option<&Reported>, tunes: &[TuneText]) -> String {
     let state = &trainer.state;
     let folder = trainer.folder.display();
     let mut text = String::new();
     for tune in tunes {
-        text += tune;
+        text += &tune.text;
         text += "\n\n";
     }
     let ended = match why {
@@ -109,7 +108,9 @@ fn summary(trainer: &Trainer, why: Finish, test: Option<&Reported>, tunes: &[Str
         text += &format!("{} steps skipped, {} rollbacks\n", state.watch.skipped, state.watch.rollbacks);
     }
     text += &format!("model:   {folder}/{}\n", if state.best.is_some() { BEST } else { LAST });
-    text += &format!("samples: {folder}/samples/   losses: {folder}/metrics.jsonl\n");
+    text +=
+        &format!("tunes:   {folder}/{FINAL}/ (.txt, .abc, .mid)   samples on the way: {folder}/samples/\n");
+    text += &format!("losses:  {folder}/metrics.jsonl\n");
     text += &format!("next:    songrnn-fast sample --model {folder} -n 64\n");
     text
 }

@@ -41,6 +41,12 @@ pub enum TrainError {
     /// A file of the run folder.
     #[error(transparent)]
     File(#[from] crate::files::FileError),
+    /// Sampling on the way or at the end.
+    #[error(transparent)]
+    Sample(#[from] crate::sample::SampleError),
+    /// The tunes of the end.
+    #[error(transparent)]
+    Write(#[from] crate::sample::WriteError),
     /// The run folder's lock.
     #[error(transparent)]
     Lock(#[from] lock::LockError),

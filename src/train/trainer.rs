@@ -18,10 +18,10 @@ use super::state::{Best, Exact, Finish, LoopState, Unread, Window};
 use super::watch::Verdict;
 use crate::config::RunConfig;
 use crate::corpus::TrainStreams;
-use crate::engine::{Chunk, Engine, EngineState, Hyper, SampleRequest, Ticket};
+use crate::engine::{Chunk, Engine, EngineState, Hyper, Ticket};
 use crate::model::file::{BEST, ModelFile};
 use crate::optim::LearningRate;
-use crate::sample::Choice;
+use crate::sample::{self, SampleOptions, TuneText};
 
 /// Steps between lines of metrics.
 const LOG_EVERY: u64 = 25;
@@ -35,11 +35,8 @@ const FIRST_SAVE: f64 = 30.0;
 /// A sampled tune is shown at most this often.
 const SHOW_EVERY: Duration = Duration::from_secs(5);
 
-/// Temperature of the tunes sampled on the way.
-pub const SAMPLE_TEMPERATURE: f32 = 0.8;
-
-/// Characters of a tune sampled on the way.
-pub const SAMPLE_CHARS: usize = 1000;
+/// Characters of a tune sampled on the way or at the end.
+const SAMPLE_CHARS: usize = 1000;
 
 /// How the loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -394,11 +391,17 @@ impl Trainer {
         self.progress.say(&line);
     }
 
+    /// Plain tunes from `<start>`, the first of them number `first_index` of the run's seed.
+    pub fn sample(&mut self, first_index: u64, tunes: usize) -> Result<Vec<TuneText>, TrainError> {
+        let seed = self.config.training.seed;
+        let options =
+            SampleOptions { tunes, first_index, seed, max_chars: SAMPLE_CHARS, ..SampleOptions::default() };
+        Ok(sample::tunes(self.engine.as_mut(), &self.data.vocab, &options)?)
+    }
+
     /// Samples a tune, writes it to `samples/` and shows its beginning.
     fn sample_one(&mut self) -> Result<(), TrainError> {
-        let request = sample_request(&self.data.vocab, self.config.training.seed, self.state.evals, 1);
-        let tunes = self.engine.sample(&request)?;
-        let text = tunes.first().map(|tune| self.data.vocab.decode(&tune.ids)).unwrap_or_default();
+        let text = self.sample(self.state.evals, 1)?.pop().map(|tune| tune.text).unwrap_or_default();
         let path = self.folder.join("samples").join(format!("step-{:08}.txt", self.state.step));
         crate::files::write_atomic(&path, format!("{text}\n").as_bytes())?;
         // Written each time, shown now and then: what is shown changes nothing.
@@ -473,27 +476,6 @@ impl Trainer {
     /// Seconds of training, all sessions.
     pub fn seconds(&self) -> f64 {
         self.seconds_before + self.began.elapsed().as_secs_f64()
-    }
-}
-
-/// What is sampled on the way and at the end: plain tunes from `<start>`.
-pub fn sample_request(
-    vocab: &crate::corpus::Vocab,
-    seed: u64,
-    first_index: u64,
-    tunes: usize,
-) -> SampleRequest {
-    let mut banned = vec![vocab.start()];
-    banned.extend(vocab.unk());
-    SampleRequest {
-        tunes,
-        first_index,
-        seed,
-        choice: Choice { temperature: SAMPLE_TEMPERATURE, ..Choice::default() },
-        prime: vec![vocab.start()],
-        max_chars: SAMPLE_CHARS,
-        end: vocab.end(),
-        banned,
     }
 }
 
