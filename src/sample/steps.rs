@@ -95,40 +95,40 @@ mod tests {
             ModelShape { cell: CellKind::Rnn, vocab: VOCAB, hidden: 1, layers: 1 }
         }
         fn info(&self) -> EngineInfo {
-            unimplemented!()
+            unreachable!("by_steps uses step alone")
         }
         fn load_params(&mut self, _: &[f32]) -> Result<(), EngineError> {
-            unimplemented!()
+            unreachable!("by_steps uses step alone")
         }
         fn export_params(&self) -> Vec<f32> {
-            unimplemented!()
+            unreachable!("by_steps uses step alone")
         }
         fn train_chunk(&mut self, _: &Chunk, _: &Hyper) -> Result<Ticket, EngineError> {
-            unimplemented!()
+            unreachable!("by_steps uses step alone")
         }
         fn grad_chunk(&mut self, _: &Chunk, _: &Hyper) -> Result<(Stats, Vec<f32>), EngineError> {
-            unimplemented!()
+            unreachable!("by_steps uses step alone")
         }
         fn eval_chunk(&mut self, _: &Chunk) -> Result<Ticket, EngineError> {
-            unimplemented!()
+            unreachable!("by_steps uses step alone")
         }
         fn eval_each(&mut self, _: &Chunk) -> Result<Vec<f32>, EngineError> {
-            unimplemented!()
+            unreachable!("by_steps uses step alone")
         }
         fn sample(&mut self, _: &SampleRequest) -> Result<Vec<SampledTune>, EngineError> {
-            unimplemented!()
+            unreachable!("by_steps uses step alone")
         }
         fn tap(&mut self, _: &[u16]) -> Result<Vec<LayerActivations>, EngineError> {
-            unimplemented!()
+            unreachable!("by_steps uses step alone")
         }
         fn save_state(&self) -> EngineState {
-            unimplemented!()
+            unreachable!("by_steps uses step alone")
         }
         fn load_state(&mut self, _: &EngineState) -> Result<(), EngineError> {
-            unimplemented!()
+            unreachable!("by_steps uses step alone")
         }
         fn sync(&mut self, _: Ticket) -> Result<Stats, EngineError> {
-            unimplemented!()
+            unreachable!("by_steps uses step alone")
         }
     }
 
