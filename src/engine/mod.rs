@@ -147,9 +147,9 @@ impl std::fmt::Display for Precision {
 /// All that resuming needs from an engine, bit for bit.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EngineState {
-    /// Master weights, arena order [params].
+    /// Master weights, arena order `[params]`.
     pub params: Vec<f32>,
-    /// The optimiser's moments, each [params] (Adam: m, v; SGD: momentum, empty; RMSprop: square average, momentum).
+    /// The optimiser's moments, each `[params]` (Adam: m, v; SGD: momentum, empty; RMSprop: square average, momentum).
     pub moments: [Vec<f32>; 2],
     /// Updates applied so far (Adam's t).
     pub updates: u64,
@@ -256,25 +256,25 @@ pub trait Engine: Send {
     fn info(&self) -> EngineInfo;
     /// The model's shape.
     fn shape(&self) -> ModelShape;
-    /// Replaces all parameters (arena order [params]) and zeroes every carried state; moments are kept.
+    /// Replaces all parameters (arena order `[params]`) and zeroes every carried state; moments are kept.
     fn load_params(&mut self, params: &[f32]) -> Result<(), EngineError>;
-    /// The master weights, arena order [params].
+    /// The master weights, arena order `[params]`.
     fn export_params(&self) -> Vec<f32>;
     /// Forward, backward, clip and update over one chunk, state carried in and out. Where the update is skipped, a
     /// carried state that is not finite is zeroed.
     fn train_chunk(&mut self, chunk: &Chunk, hyper: &Hyper) -> Result<Ticket, EngineError>;
     /// Forward and backward without an update (the training state is carried all the same): the gradient of the
-    /// chunk's mean loss in arena order [params], before clipping, unscaled.
+    /// chunk's mean loss in arena order `[params]`, before clipping, unscaled.
     fn grad_chunk(&mut self, chunk: &Chunk, hyper: &Hyper) -> Result<(Stats, Vec<f32>), EngineError>;
     /// Forward only, no dropout, on the evaluation state: the loss of a chunk.
     fn eval_chunk(&mut self, chunk: &Chunk) -> Result<Ticket, EngineError>;
     /// The loss of every position of a chunk [T, B] in nats (0 where ignored), on the evaluation state.
     fn eval_each(&mut self, chunk: &Chunk) -> Result<Vec<f32>, EngineError>;
-    /// One character for each of B streams: ids [B], resets [B] (1: zero the stream's state first), logits [B, V].
+    /// One character for each of B streams: ids `[B]`, resets `[B]` (1: zero the stream's state first), logits [B, V].
     fn step(&mut self, ids: &[u16], resets: &[u8], logits: &mut [f32]) -> Result<(), EngineError>;
     /// Whole tunes.
     fn sample(&mut self, request: &SampleRequest) -> Result<Vec<SampledTune>, EngineError>;
-    /// Activations of every layer over one text from a zero state: ids [T].
+    /// Activations of every layer over one text from a zero state: ids `[T]`.
     fn tap(&mut self, ids: &[u16]) -> Result<Vec<LayerActivations>, EngineError>;
     /// All that resuming needs.
     fn save_state(&self) -> EngineState;

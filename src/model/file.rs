@@ -33,7 +33,7 @@ pub struct ModelFile {
     pub vocab: Vocab,
     /// The run's configuration; `model` in it holds the shape.
     pub config: Value,
-    /// Weights in arena order [params].
+    /// Weights in arena order `[params]`.
     pub params: Vec<f32>,
 }
 

@@ -86,8 +86,8 @@ impl ModelShape {
         if layer == 0 { self.vocab } else { self.hidden }
     }
 
-    /// Every trained tensor in arena order: for each layer weight_ih [G*H, in], weight_hh [G*H, H], bias_ih [G*H]
-    /// and, for a GRU, bias_hh [G*H]; then head.weight [V, H] and head.bias [V].
+    /// Every trained tensor in arena order: for each layer weight_ih [G*H, in], weight_hh [G*H, H], bias_ih `[G*H]`
+    /// and, for a GRU, bias_hh `[G*H]`; then head.weight [V, H] and head.bias `[V]`.
     pub fn tensors(&self) -> Vec<TensorSpec> {
         let mut specs = Vec::with_capacity(4 * self.layers + 2);
         let mut offset = 0;
@@ -127,7 +127,7 @@ impl ModelShape {
         }
     }
 
-    /// Ranges of head.weight [V, H] and head.bias [V].
+    /// Ranges of head.weight [V, H] and head.bias `[V]`.
     pub fn head_ranges(&self) -> (Range<usize>, Range<usize>) {
         let start = self.params() - self.vocab * (self.hidden + 1);
         let bias = start + self.vocab * self.hidden;
@@ -176,9 +176,9 @@ pub struct LayerRanges {
     pub weight_ih: Range<usize>,
     /// [G*H, H]
     pub weight_hh: Range<usize>,
-    /// [G*H]
+    /// `[G*H]`
     pub bias_ih: Range<usize>,
-    /// [G*H] for a GRU, empty else.
+    /// `[G*H]` for a GRU, empty else.
     pub bias_hh: Range<usize>,
 }
 

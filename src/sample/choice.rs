@@ -55,7 +55,7 @@ impl Choice {
         Ok(())
     }
 
-    /// Chooses an id from `logits` [V] (overwritten) with the uniform number `u` in [0, 1).
+    /// Chooses an id from `logits` `[V]` (overwritten) with the uniform number `u` in [0, 1).
     ///
     /// None where no id is left to choose: every one is banned, NaN or minus infinity. Options that
     /// [`Choice::check`] refuses do not panic: a temperature that is not above 0 is greedy, a NaN top-p keeps all.

@@ -1,5 +1,5 @@
 //! Sampling: how a character is chosen ([`choice`]), how one tune runs ([`stream`]), what people ask for
-//! ([`options`], [`prime`]), and what is said and written of the tunes ([`judged`], [`table`](mod@table), [`write`]).
+//! ([`options`], [`prime`]), and what is said and written of the tunes ([`judged`], [`table`](mod@table), [`mod@write`]).
 
 pub mod choice;
 pub mod formats;

@@ -84,7 +84,7 @@ impl Stream {
         Some(Input { id, reset: self.next == 0, chooses: self.next == self.ids.len() })
     }
 
-    /// Goes on by one input, after it has been fed: chooses a character from `logits` [V] (overwritten) where
+    /// Goes on by one input, after it has been fed: chooses a character from `logits` `[V]` (overwritten) where
     /// [`Input::chooses`], else leaves them alone (they may be empty). Does nothing when the tune has ended.
     pub fn advance(&mut self, request: &SampleRequest, logits: &mut [f32], scratch: &mut Scratch) {
         if self.ended {

@@ -8,30 +8,30 @@ use crate::model::CellKind;
 /// What a step leaves behind for the backward pass.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
-    /// Gates after their nonlinearity [G*H].
+    /// Gates after their nonlinearity `[G*H]`.
     pub gates: Vec<f64>,
-    /// The recurrent product W_hh h + b_hh [G*H] (only a GRU's backward pass needs it).
+    /// The recurrent product W_hh h + b_hh `[G*H]` (only a GRU's backward pass needs it).
     pub recurrent: Vec<f64>,
-    /// State before the step, after the reset mask [H].
+    /// State before the step, after the reset mask `[H]`.
     pub h_prev: Vec<f64>,
-    /// Cell state before the step, after the reset mask [H]; empty without one.
+    /// Cell state before the step, after the reset mask `[H]`; empty without one.
     pub c_prev: Vec<f64>,
-    /// State after the step [H].
+    /// State after the step `[H]`.
     pub h: Vec<f64>,
-    /// Cell state after the step [H]; empty without one.
+    /// Cell state after the step `[H]`; empty without one.
     pub c: Vec<f64>,
 }
 
 /// Gradients that leave a step backwards.
 #[derive(Debug, Clone)]
 pub struct Backward {
-    /// With respect to the input product W_ih x + b_ih [G*H].
+    /// With respect to the input product W_ih x + b_ih `[G*H]`.
     pub input: Vec<f64>,
-    /// With respect to the recurrent product W_hh h + b_hh [G*H].
+    /// With respect to the recurrent product W_hh h + b_hh `[G*H]`.
     pub recurrent: Vec<f64>,
-    /// The part of d h_prev that does not pass through the recurrent product [H].
+    /// The part of d h_prev that does not pass through the recurrent product `[H]`.
     pub h_direct: Vec<f64>,
-    /// d c_prev [H]; empty without a cell state.
+    /// d c_prev `[H]`; empty without a cell state.
     pub c_prev: Vec<f64>,
 }
 
@@ -39,7 +39,7 @@ fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// `input` and `recurrent` are the two products with their biases [G*H]; the states are [H].
+/// `input` and `recurrent` are the two products with their biases `[G*H]`; the states are `[H]`.
 pub fn forward(
     cell: CellKind,
     input: &[f64],
@@ -79,7 +79,7 @@ pub fn forward(
     Record { gates, recurrent, h_prev, c_prev, h, c }
 }
 
-/// `dh` and `dc` [H]: gradients with respect to the state after the step.
+/// `dh` and `dc` `[H]`: gradients with respect to the state after the step.
 pub fn backward(cell: CellKind, record: &Record, dh: &[f64], dc: &[f64]) -> Backward {
     let hidden = dh.len();
     let mut out = Backward {

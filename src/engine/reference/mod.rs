@@ -46,7 +46,7 @@ impl ReferenceEngine {
         }
     }
 
-    /// Forward and backward from the carried training state, which is advanced: statistics and gradient [params].
+    /// Forward and backward from the carried training state, which is advanced: statistics and gradient `[params]`.
     pub fn gradient(&mut self, chunk: &Chunk, hyper: &Hyper) -> Result<(Stats, Vec<f64>), EngineError> {
         chunk.check(self.shape.vocab)?;
         self.training.fit(&self.shape, chunk.streams);
@@ -56,7 +56,7 @@ impl ReferenceEngine {
         Ok((stats, grads))
     }
 
-    /// Forward only, on the evaluation state: logits [T][B][V] and losses [T][B].
+    /// Forward only, on the evaluation state: logits `[T][B][V]` and losses `[T][B]`.
     pub fn forward(&mut self, chunk: &Chunk) -> Result<Forward, EngineError> {
         chunk.check(self.shape.vocab)?;
         self.evaluation.fit(&self.shape, chunk.streams);

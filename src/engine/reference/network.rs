@@ -6,14 +6,14 @@ use crate::engine::{Chunk, Hyper, IGNORE};
 use crate::model::{CellKind, ModelShape};
 use crate::rng;
 
-/// Hidden state of B streams: h and c, each [L][B][H]. c is empty for cells without a cell state.
+/// Hidden state of B streams: h and c, each `[L][B][H]`. c is empty for cells without a cell state.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct State {
     /// B.
     pub streams: usize,
-    /// [L][B][H]
+    /// `[L][B][H]`
     pub h: Vec<Vec<Vec<f64>>>,
-    /// [L][B][H], or [L][B][0].
+    /// `[L][B][H]`, or `[L][B][0]`.
     pub c: Vec<Vec<Vec<f64>>>,
 }
 
@@ -43,15 +43,15 @@ impl State {
 
 /// Everything the forward pass leaves.
 pub struct Forward {
-    /// Records [L][T][B].
+    /// Records `[L][T][B]`.
     pub records: Vec<Vec<Vec<Record>>>,
-    /// Each layer's output after dropout [L][T][B][H].
+    /// Each layer's output after dropout `[L][T][B][H]`.
     pub outputs: Vec<Vec<Vec<Vec<f64>>>>,
-    /// Dropout masks, 0 or 1/(1-p) [L][T][B][H].
+    /// Dropout masks, 0 or 1/(1-p) `[L][T][B][H]`.
     pub masks: Vec<Vec<Vec<Vec<f64>>>>,
-    /// Logits [T][B][V].
+    /// Logits `[T][B][V]`.
     pub logits: Vec<Vec<Vec<f64>>>,
-    /// Loss of each position [T][B]; 0 where ignored.
+    /// Loss of each position `[T][B]`; 0 where ignored.
     pub losses: Vec<Vec<f64>>,
 }
 
@@ -84,7 +84,7 @@ fn add(to: &mut [f64], from: &[f64]) {
     }
 }
 
-/// The dropout mask of one layer's output for one stream and time: 0 or 1/(1-p) [H].
+/// The dropout mask of one layer's output for one stream and time: 0 or 1/(1-p) `[H]`.
 pub fn dropout_mask(hidden: usize, hyper: &Hyper, layer: usize, t: usize, stream: usize) -> Vec<f64> {
     if hyper.dropout == 0.0 {
         return vec![1.0; hidden];
