@@ -59,7 +59,7 @@ fn after_key(text: &str) -> Option<&str> {
     let mut rest = text;
     loop {
         let is_key = rest.starts_with("K:");
-        rest = rest.get(rest.find('\n')? + 1..)?;
+        rest = rest.get(memchr::memchr(b'\n', rest.as_bytes())? + 1..)?;
         if is_key {
             return Some(rest);
         }

@@ -123,6 +123,17 @@ fn trim(line: &str) -> &str {
     }
 }
 
+/// What `split('\n')` gives, found by `memchr`: finding line ends is the largest part of reading.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = memchr::memchr(b'\n', text.as_bytes());
+        rest = end.map(|at| &text[at + 1..]);
+        Some(&text[..end.unwrap_or(text.len())])
+    })
+}
+
 /// Whether a text has a line that is exactly `<start>`.
 pub fn marks_of(text: &str) -> Marks {
     if has_start_line(text.as_bytes()) { Marks::StartEnd } else { Marks::Abc }
@@ -140,7 +151,7 @@ pub(super) fn has_start_line(bytes: &[u8]) -> bool {
                 return true;
             }
         }
-        let Some(at) = rest.iter().skip(1).position(|&b| b == b'<') else { return false };
+        let Some(at) = rest.get(1..).and_then(|tail| memchr::memchr(b'<', tail)) else { return false };
         line_start = matches!(rest[at], b'\n' | b'\r');
         rest = &rest[at + 1..];
     }
@@ -200,7 +211,7 @@ pub fn for_each_tune(text: &str, marks: Marks, scratch: &mut String, mut take: i
         }
         scratch.clear();
     };
-    for line in text.split('\n').map(trim) {
+    for line in lines(text).map(trim) {
         match marks {
             Marks::Abc => {
                 let starts = line.starts_with("X:");
