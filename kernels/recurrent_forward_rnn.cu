@@ -1,0 +1,8 @@
+#include "recurrent_forward.cuh"
+#include "recurrent_variants.h"
+
+#define VARIANT(H, CS, U, REGISTERS) RECURRENT_FORWARD_KERNELS(rnn, Rnn, H, CS, U, REGISTERS)
+RECURRENT_FORWARD_RNN_BLOCK(VARIANT)
+#if RECURRENT_CLUSTERS
+RECURRENT_FORWARD_RNN_CLUSTER(VARIANT)
+#endif
