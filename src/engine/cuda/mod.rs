@@ -1,0 +1,431 @@
+//! The CUDA engine: kernels of our own for everything, one captured graph a chunk, one synchronisation, in `sync`.
+//!
+//! Layers of it, from the device up: `driver` (what runs kernels), `params` and `queue` (kernels as functions), `layout`
+//! (where parameters lie), `rnn` (tiers of recurrent kernels), `workspace`, `network` (the kernels of a chunk in
+//! order), `tickets` (statistics on their way back), `sampler`.
+
+pub mod driver;
+pub mod images;
+pub mod layout;
+mod network;
+pub mod params;
+mod queue;
+pub mod report;
+pub mod rnn;
+pub mod sampler;
+mod state;
+mod tickets;
+mod values;
+mod workspace;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::{
+    Chunk, Engine, EngineError, EngineInfo, EngineState, Hyper, Kernel, LayerActivations, Precision,
+    SampleRequest, SampledTune, Stats, Ticket,
+};
+use crate::model::ModelShape;
+use crate::optim::Optimizer;
+use crate::rng;
+use driver::{Buffer, Driver, DriverError, Event, Graph, Pinned};
+use layout::Layout;
+use network::{Memory, Pass, Training};
+use params::{Decision, NORM_BLOCKS, Scaler, StepHyper, StepStats};
+use queue::Queue;
+use rnn::{RnnPlan, Wanted};
+use tickets::Tickets;
+use workspace::{Carried, Input, STREAM_GROUP, Workspace};
+
+/// f16's dynamic loss scale at the start.
+const FIRST_LOSS_SCALE: f32 = 65_536.0;
+
+/// Graphs kept: shapes of chunks that come again and again.
+const MOST_GRAPHS: usize = 32;
+
+/// Sizes that the kernels' 32-bit indices can count.
+const MOST_ELEMENTS: usize = 1 << 31;
+
+impl From<DriverError> for EngineError {
+    fn from(error: DriverError) -> EngineError {
+        match error {
+            DriverError::OutOfMemory { needed, available, total } => {
+                EngineError::OutOfDeviceMemory { needed, available, total }
+            }
+            other => EngineError::Device(other.to_string()),
+        }
+    }
+}
+
+/// What a pass over a chunk is for; each has its own order of kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Train { dropout: bool },
+    Gradient { dropout: bool },
+    Evaluate,
+    Logits,
+}
+
+/// Which captured graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct GraphKey {
+    kind: Kind,
+    steps: usize,
+    streams: usize,
+}
+
+/// A workspace, a carried state and the graphs captured over them.
+#[derive(Default)]
+struct Place {
+    space: Option<Workspace>,
+    carried: Option<Carried>,
+    graphs: HashMap<GraphKey, Graph>,
+    seen: HashSet<GraphKey>,
+}
+
+/// Pinned memory that chunks are uploaded from, two in turn.
+#[derive(Default)]
+struct Uploads {
+    slots: [Option<(Pinned, Event)>; 2],
+    turn: usize,
+}
+
+/// See the module's documentation.
+pub struct CudaEngine {
+    training: Place,
+    evaluation: Place,
+    stepping: Place,
+    uploads: Uploads,
+    tickets: Tickets,
+    memory: Memory,
+    _partials: Buffer,
+    plan: Box<dyn RnnPlan>,
+    layout: Layout,
+    queue: Queue,
+}
+
+impl CudaEngine {
+    /// An engine with zero parameters on a device.
+    pub fn new(
+        driver: Arc<dyn Driver>,
+        shape: ModelShape,
+        precision: Precision,
+        kernel: Kernel,
+    ) -> Result<CudaEngine, EngineError> {
+        shape.check().map_err(EngineError::Unsupported)?;
+        let plan =
+            rnn::plan(&Wanted { shape, precision, facts: driver.facts(), driver: Some(&*driver) }, kernel)?;
+        let layout = Layout::new(shape, plan.units());
+        if layout.len >= MOST_ELEMENTS {
+            return Err(EngineError::Unsupported(format!("{} parameters; at most 2^31 here", layout.len)));
+        }
+        let size = if precision == Precision::F32 { 4 } else { 2 };
+        let columns = layout.gate_columns();
+        let largest = columns * layout.units.max(layout.classes);
+        let partials_len = Queue::PARTIALS.max(largest).max(layout.classes * layout.units);
+        let partials = Buffer::new(&driver, 4 * partials_len)?;
+        let memory = Memory {
+            params: Buffer::zeroed(&driver, 4 * layout.len)?,
+            shadow: Buffer::zeroed(&driver, if precision == Precision::F32 { 0 } else { size * layout.len })?,
+            table: Buffer::zeroed(&driver, size * layout.classes * columns)?,
+            biases: Buffer::zeroed(&driver, 4 * shape.layers * columns)?,
+            stats: Buffer::zeroed(&driver, size_of::<StepStats>())?,
+            decision: Buffer::zeroed(&driver, size_of::<Decision>())?,
+            scaler: Buffer::new(&driver, size_of::<Scaler>())?,
+            squares: Buffer::zeroed(&driver, 8 * NORM_BLOCKS)?,
+            training: None,
+        };
+        let loss_scale = if precision == Precision::F16 { FIRST_LOSS_SCALE } else { 1.0 };
+        memory.scaler.write(&[Scaler { updates: 0, loss_scale, good_steps: 0 }])?;
+        Ok(CudaEngine {
+            training: Place::default(),
+            evaluation: Place::default(),
+            stepping: Place::default(),
+            uploads: Uploads::default(),
+            tickets: Tickets::new(&driver)?,
+            memory,
+            plan,
+            layout,
+            queue: Queue { partials: partials.at(), partials_len, driver, precision },
+            _partials: partials,
+        })
+    }
+
+    /// The device.
+    pub fn driver(&self) -> &Arc<dyn Driver> {
+        &self.queue.driver
+    }
+
+    /// The recurrent tier that serves.
+    pub fn tier(&self) -> &'static str {
+        self.plan.tier()
+    }
+
+    /// Makes a place fit a chunk: the carried state where the number of streams changed, the workspace where the size
+    /// did.
+    fn fit(
+        driver: &Arc<dyn Driver>,
+        layout: &Layout,
+        plan: &dyn RnnPlan,
+        precision: Precision,
+        place: &mut Place,
+        chunk: &Chunk,
+        training: bool,
+    ) -> Result<(), EngineError> {
+        let streams = chunk.streams.next_multiple_of(STREAM_GROUP);
+        let input = Input { steps: chunk.steps, streams };
+        let widest = layout.gate_columns().max(layout.classes);
+        if chunk.steps.saturating_mul(streams).saturating_mul(widest) >= MOST_ELEMENTS {
+            return Err(EngineError::Unsupported(format!(
+                "a chunk of {} steps of {streams} streams has more than 2^31 activations; use a smaller --batch or --seq-len",
+                chunk.steps
+            )));
+        }
+        if place.carried.as_ref().is_none_or(|c| c.real != chunk.streams) {
+            if place.carried.as_ref().is_none_or(|c| c.streams != streams) {
+                place.graphs.clear();
+                place.seen.clear();
+                place.carried = None;
+                place.carried = Some(Carried::zero(driver, layout, precision, chunk.streams)?);
+            } else if let Some(carried) = &mut place.carried {
+                carried.clear(driver)?;
+                carried.real = chunk.streams;
+            }
+        }
+        let fits = |space: &Workspace| space.input == input && space.training >= training;
+        if !place.space.as_ref().is_some_and(fits) {
+            place.graphs.clear();
+            place.seen.clear();
+            place.space = None;
+            let scratch = plan.scratch(streams);
+            place.space = Some(Workspace::new(driver, layout, precision, input, training, scratch)?);
+        }
+        Ok(())
+    }
+
+    /// Uploads a chunk and enqueues its kernels: captured where this shape came before.
+    fn run(&mut self, kind: Kind, chunk: &Chunk, hyper: Option<&Hyper>) -> Result<(), EngineError> {
+        chunk.check(self.layout.shape.vocab)?;
+        let training = matches!(kind, Kind::Train { .. } | Kind::Gradient { .. });
+        if training && self.memory.training.is_none() {
+            let zeroed = || Buffer::zeroed(&self.queue.driver, 4 * self.layout.len);
+            self.memory.training = Some(Training { grads: zeroed()?, moments: [zeroed()?, zeroed()?] });
+        }
+        let place = match kind {
+            Kind::Train { .. } | Kind::Gradient { .. } => &mut self.training,
+            Kind::Evaluate => &mut self.evaluation,
+            Kind::Logits => &mut self.stepping,
+        };
+        let (driver, layout, plan) = (&self.queue.driver, &self.layout, &*self.plan);
+        CudaEngine::fit(driver, layout, plan, self.queue.precision, place, chunk, training)?;
+        let (Some(space), Some(carried)) = (&place.space, &place.carried) else {
+            return Err(EngineError::Device("a chunk without memory".into()));
+        };
+        let step = step_hyper(hyper, chunk.predicted());
+        self.uploads.send(driver, space, chunk, &step)?;
+        let dropout = matches!(kind, Kind::Train { dropout: true } | Kind::Gradient { dropout: true });
+        let pass = Pass { queue: &self.queue, plan, layout, memory: &self.memory, space, carried, dropout };
+        let key = GraphKey { kind, steps: chunk.steps, streams: space.input.streams };
+        if let Some(graph) = place.graphs.get(&key) {
+            graph.launch()?;
+        } else if place.seen.insert(key) {
+            enqueue(&pass, kind)?;
+        } else {
+            if place.graphs.len() >= MOST_GRAPHS {
+                place.graphs.clear();
+            }
+            let graph = Graph::capture(driver, || enqueue(&pass, kind))?;
+            graph.launch()?;
+            place.graphs.insert(key, graph);
+        }
+        Ok(())
+    }
+
+    fn scaler(&self) -> Result<Scaler, EngineError> {
+        Ok(self.memory.scaler.read::<Scaler>(0, 1)?[0])
+    }
+
+    fn forget_states(&self) -> Result<(), EngineError> {
+        for place in [&self.training, &self.evaluation, &self.stepping] {
+            if let Some(carried) = &place.carried {
+                carried.clear(&self.queue.driver)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn set_params(&mut self, params: &[f32]) -> Result<(), EngineError> {
+        super::check_length("params", self.layout.shape.params(), params.len())?;
+        self.memory.params.write(&self.layout.pack(params))?;
+        self.memory.convert(&self.queue, &self.layout)?;
+        self.forget_states()
+    }
+}
+
+/// The kernels of a chunk.
+fn enqueue(pass: &Pass, kind: Kind) -> Result<(), DriverError> {
+    match kind {
+        Kind::Train { .. } | Kind::Gradient { .. } => {
+            let Some(training) = &pass.memory.training else {
+                return Err(DriverError::Missing("memory for gradients".into()));
+            };
+            pass.prepare()?;
+            pass.forward(true)?;
+            pass.head(true)?;
+            pass.backward(training)?;
+            if matches!(kind, Kind::Train { .. }) { pass.update(training) } else { pass.unscale(training) }
+        }
+        Kind::Evaluate => {
+            pass.forward(false)?;
+            pass.head(false)?;
+            pass.summarise()
+        }
+        Kind::Logits => {
+            pass.forward(false)?;
+            pass.step_logits()
+        }
+    }
+}
+
+/// The hyper-parameters as the kernels read them.
+fn step_hyper(hyper: Option<&Hyper>, predicted: usize) -> StepHyper {
+    let Some(hyper) = hyper else { return StepHyper { predicted: predicted as u32, ..StepHyper::default() } };
+    let (optimizer, [k0, k1, k2]) = match hyper.optimizer {
+        Optimizer::Adam { beta1, beta2, eps } => (0, [beta1, beta2, eps]),
+        Optimizer::AdamW { beta1, beta2, eps } => (1, [beta1, beta2, eps]),
+        Optimizer::Sgd { momentum } => (2, [momentum, 0.0, 0.0]),
+        Optimizer::RmsProp { alpha, eps, momentum } => (3, [alpha, eps, momentum]),
+    };
+    StepHyper {
+        lr: hyper.lr,
+        clip: hyper.clip,
+        weight_decay: hyper.weight_decay,
+        skip_above: hyper.skip_above,
+        predicted: predicted as u32,
+        optimizer,
+        k0,
+        k1,
+        k2,
+        dropout_threshold: rng::dropout_threshold(hyper.dropout),
+        dropout_scale: 1.0 / (1.0 - hyper.dropout),
+        seed_lo: hyper.seed as u32,
+        seed_hi: (hyper.seed >> 32) as u32,
+        time: hyper.time as u32,
+    }
+}
+
+impl Uploads {
+    fn send(
+        &mut self,
+        driver: &Arc<dyn Driver>,
+        space: &Workspace,
+        chunk: &Chunk,
+        hyper: &StepHyper,
+    ) -> Result<(), DriverError> {
+        let bytes = space.input.bytes();
+        self.turn = 1 - self.turn;
+        let slot = &mut self.slots[self.turn];
+        // The copy from this memory two chunks ago has happened before it is written again.
+        let mut pinned = match slot.take() {
+            Some((pinned, event)) => {
+                event.wait()?;
+                if pinned.bytes().len() >= bytes { pinned } else { Pinned::new(driver, bytes)? }
+            }
+            None => Pinned::new(driver, bytes)?,
+        };
+        space.input.fill(pinned.bytes_mut(), chunk, hyper);
+        pinned.enqueue_upload(space.block.at(), bytes)?;
+        *slot = Some((pinned, Event::record(driver)?));
+        Ok(())
+    }
+}
+
+impl Engine for CudaEngine {
+    fn info(&self) -> EngineInfo {
+        let facts = self.queue.driver.facts();
+        EngineInfo {
+            name: "cuda",
+            detail: format!("{}, {} kernels", facts.name, self.plan.tier()),
+            precision: self.queue.precision,
+            note: None,
+        }
+    }
+
+    fn shape(&self) -> ModelShape {
+        self.layout.shape
+    }
+
+    fn load_params(&mut self, params: &[f32]) -> Result<(), EngineError> {
+        self.set_params(params)
+    }
+
+    fn export_params(&self) -> Result<Vec<f32>, EngineError> {
+        Ok(self.layout.unpack(&self.memory.params.read(0, self.layout.len)?))
+    }
+
+    fn train_chunk(&mut self, chunk: &Chunk, hyper: &Hyper) -> Result<Ticket, EngineError> {
+        self.run(Kind::Train { dropout: hyper.dropout > 0.0 }, chunk, Some(hyper))?;
+        Ok(self.tickets.give(self.memory.stats.at())?)
+    }
+
+    fn grad_chunk(&mut self, chunk: &Chunk, hyper: &Hyper) -> Result<(Stats, Vec<f32>), EngineError> {
+        self.run(Kind::Gradient { dropout: hyper.dropout > 0.0 }, chunk, Some(hyper))?;
+        let ticket = self.tickets.give(self.memory.stats.at())?;
+        let stats = self.tickets.read(ticket)?;
+        let Some(training) = &self.memory.training else {
+            return Err(EngineError::Device("gradients without memory".into()));
+        };
+        let grads = self.layout.unpack(&training.grads.read(0, self.layout.len)?);
+        Ok((stats, grads))
+    }
+
+    fn eval_chunk(&mut self, chunk: &Chunk) -> Result<Ticket, EngineError> {
+        self.run(Kind::Evaluate, chunk, None)?;
+        Ok(self.tickets.give(self.memory.stats.at())?)
+    }
+
+    fn eval_each(&mut self, chunk: &Chunk) -> Result<Vec<f32>, EngineError> {
+        self.run(Kind::Evaluate, chunk, None)?;
+        let Some(space) = &self.evaluation.space else {
+            return Err(EngineError::Device("losses without memory".into()));
+        };
+        let losses: Vec<f32> = space.losses.read(0, space.rows())?;
+        Ok(losses.chunks_exact(space.input.streams).flat_map(|row| &row[..chunk.streams]).copied().collect())
+    }
+
+    fn step(&mut self, ids: &[u16], resets: &[u8], logits: &mut [f32]) -> Result<(), EngineError> {
+        let chunk = super::step_chunk(&self.layout.shape, ids, resets, logits)?;
+        self.run(Kind::Logits, &chunk, None)?;
+        let Some(space) = &self.stepping.space else {
+            return Err(EngineError::Device("logits without memory".into()));
+        };
+        let (vocab, classes) = (self.layout.shape.vocab, self.layout.classes);
+        let padded: Vec<f32> = space.logits.read(0, ids.len() * classes)?;
+        for (row, padded) in logits.chunks_exact_mut(vocab).zip(padded.chunks_exact(classes)) {
+            row.copy_from_slice(&padded[..vocab]);
+        }
+        Ok(())
+    }
+
+    fn sample(&mut self, request: &SampleRequest) -> Result<Vec<SampledTune>, EngineError> {
+        crate::sample::check_request(request, self.layout.shape.vocab)?;
+        sampler::sample(&self.queue, &*self.plan, &self.layout, &self.memory, request)
+    }
+
+    /// Gates are what the cell used: LSTM i, f, g, o; GRU r, z, n; RNN h itself.
+    fn tap(&mut self, ids: &[u16]) -> Result<Vec<LayerActivations>, EngineError> {
+        self.activations(ids)
+    }
+
+    fn save_state(&self) -> Result<EngineState, EngineError> {
+        self.saved()
+    }
+
+    fn load_state(&mut self, state: &EngineState) -> Result<(), EngineError> {
+        self.restore(state)
+    }
+
+    fn sync(&mut self, ticket: Ticket) -> Result<Stats, EngineError> {
+        self.tickets.read(ticket)
+    }
+}
