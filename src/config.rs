@@ -5,9 +5,10 @@
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Precision;
+use crate::engine::{EngineSpec, Kernel, Precision};
 use crate::model::ModelShape;
 use crate::optim::{LearningRate, Optimizer, Schedule};
 
@@ -98,13 +99,31 @@ pub struct TrainingConfig {
     pub precision: Precision,
     /// Threads; 0 = one a core. Does not change the result.
     pub threads: usize,
+    /// `auto`, `cpu` or `cuda[:N]`. Engines differ in rounding.
+    #[serde(default = "auto")]
+    pub device: String,
+    /// Which CUDA kernels: `auto`, `fused`, `cudnn` or `stepwise`.
+    #[serde(default = "auto")]
+    pub kernel: String,
     /// Seconds between checkpoints. Does not change the result.
     pub save_every: f64,
     /// The optimiser and its constants.
     pub optimizer: Optimizer,
 }
 
+fn auto() -> String {
+    "auto".into()
+}
+
 impl TrainingConfig {
+    /// The engine that is asked for.
+    pub fn engine(&self, shape: ModelShape) -> Result<EngineSpec, String> {
+        let kernel = Kernel::from_str(&self.kernel, false)
+            .map_err(|_| format!("--kernel {}: expected auto, fused, cudnn or stepwise", self.kernel))?;
+        let device = self.device.parse()?;
+        Ok(EngineSpec { shape, precision: self.precision, threads: self.threads, device, kernel })
+    }
+
     /// The learning rates of a run over `per_epoch` characters an epoch.
     pub fn learning_rate(&self, per_epoch: u64) -> LearningRate {
         let chunk = (self.seq_len as f64 * self.batch.unwrap_or(1) as f64).max(1.0);
@@ -250,6 +269,8 @@ pub(crate) mod tests {
                 seed: 1,
                 precision: Precision::F32,
                 threads: 1,
+                device: auto(),
+                kernel: auto(),
                 save_every: 60.0,
                 optimizer: Optimizer::ADAM,
             },

@@ -70,6 +70,12 @@ pub fn dropout_words(seed: u64, layer: u32, time: u32, stream: u32, quad: u32) -
     block(seed, Purpose::Dropout, layer, quad, stream, time)
 }
 
+/// A unit is kept where its dropout word is at least this: p of all words lie below.
+#[inline]
+pub fn dropout_threshold(p: f32) -> u32 {
+    (f64::from(p) * 4_294_967_296.0) as u32
+}
+
 /// A permutation of `0..n` for (seed, epoch): Fisher-Yates.
 pub fn permutation(seed: u64, epoch: u64, n: usize) -> Vec<u32> {
     let mut order: Vec<u32> = (0..n as u32).collect();

@@ -7,7 +7,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Outcome;
-use crate::engine::{self, EngineSpec, Precision};
+use crate::engine::cuda::driver::{Facts, real};
+use crate::engine::cuda::images;
+use crate::engine::cuda::report::{self, Served};
+use crate::engine::{self, Device, EngineSpec, Precision};
 use crate::model::{CellKind, ModelShape};
 
 /// What is typed after `doctor`.
@@ -66,13 +69,31 @@ struct EngineReport {
 
 #[derive(Debug, Clone, Serialize)]
 struct Cuda {
+    /// Whether this binary has kernels.
     built_in: bool,
-    meaning: &'static str,
+    /// The compiler of the kernels, or why there are none.
+    kernels: String,
+    /// Architectures that kernels were compiled for.
+    architectures: Vec<&'static str>,
+    devices: Vec<Gpu>,
+    /// Why there are no devices.
+    error: Option<String>,
 }
 
-/// What the absence of CUDA means, in plain words.
-const NO_CUDA: &str = "this build has no CUDA engine: a graphics card is not used, nor looked for. Everything works \
-                       on the processor; model files will open unchanged in a build that has one.";
+#[derive(Debug, Clone, Serialize)]
+struct Gpu {
+    name: String,
+    compute_capability: String,
+    multiprocessors: u32,
+    memory_bytes: u64,
+    shared_memory_per_block_bytes: u32,
+    largest_cluster: u32,
+    cuda: String,
+    /// Libraries: version, or why not.
+    libraries: Vec<(String, String)>,
+    /// Which tier serves which shape and precision, and why the others do not.
+    tiers: Vec<Served>,
+}
 
 /// Runs the command.
 pub fn run(args: &DoctorArgs) -> anyhow::Result<Outcome> {
@@ -103,14 +124,89 @@ fn examine() -> Report {
             limit_bytes: memory_limit(),
         },
         engine: engine_report(),
-        cuda: Cuda { built_in: false, meaning: NO_CUDA },
+        cuda: cuda(),
+    }
+}
+
+fn cuda() -> Cuda {
+    let built = images::built();
+    let mut architectures: Vec<&'static str> = images::images().iter().map(|image| image.arch).collect();
+    architectures.sort_unstable();
+    architectures.dedup();
+    let (devices, error) = match real::devices() {
+        Ok(devices) => (devices, None),
+        Err(why) => (Vec::new(), Some(why.to_string())),
+    };
+    let gpu = |facts: Facts| Gpu {
+        compute_capability: format!("{}.{}", facts.capability.0, facts.capability.1),
+        tiers: report::served(&facts),
+        name: facts.name,
+        multiprocessors: facts.multiprocessors,
+        memory_bytes: facts.memory,
+        shared_memory_per_block_bytes: facts.shared_per_block,
+        largest_cluster: facts.max_cluster,
+        cuda: facts.cuda,
+        libraries: facts.libraries,
+    };
+    Cuda {
+        built_in: built.is_ok(),
+        kernels: built.unwrap_or_else(|why| why).to_string(),
+        architectures,
+        devices: devices.into_iter().map(gpu).collect(),
+        error,
+    }
+}
+
+const UNKNOWN: &str = "unknown";
+
+fn gigabytes(bytes: Option<u64>) -> String {
+    bytes.map_or(UNKNOWN.into(), |bytes| format!("{:.1} GB", bytes as f64 / 1e9))
+}
+
+/// The CUDA lines of the report.
+fn describe_cuda(cuda: &Cuda, line: &mut impl FnMut(&str, String)) {
+    line(
+        "kernels",
+        if cuda.built_in {
+            format!("compiled by {} for {}", cuda.kernels, cuda.architectures.join(", "))
+        } else {
+            format!(
+                "none in this binary: {}; scripts/cuda-toolkit.sh fetches a compiler, then build again",
+                cuda.kernels
+            )
+        },
+    );
+    if let Some(error) = &cuda.error {
+        line("gpu", format!("none: {error}"));
+    }
+    for (i, gpu) in cuda.devices.iter().enumerate() {
+        line(
+            &format!("gpu {i}"),
+            format!(
+                "{}, compute capability {}, {} multiprocessors, {}, {} KiB of shared memory a block, clusters of up to {}, CUDA {}",
+                gpu.name,
+                gpu.compute_capability,
+                gpu.multiprocessors,
+                gigabytes(Some(gpu.memory_bytes)),
+                gpu.shared_memory_per_block_bytes >> 10,
+                gpu.largest_cluster,
+                gpu.cuda,
+            ),
+        );
+        for (name, state) in &gpu.libraries {
+            line("", format!("{name}: {state}"));
+        }
+        for tier in &gpu.tiers {
+            let sign = if tier.serves { "+" } else { "-" };
+            line("", format!("{sign} {} {} {}: {}", tier.model, tier.precision, tier.tier, tier.detail));
+        }
     }
 }
 
 /// The engine that `train` and `sample` would use for a model of the paper's size.
 fn engine_report() -> EngineReport {
     let shape = ModelShape { cell: CellKind::Lstm, vocab: 96, hidden: 150, layers: 1 };
-    match engine::build(&EngineSpec { shape, precision: Precision::F32, threads: 0 }) {
+    match engine::build(&EngineSpec { device: Device::Auto, ..EngineSpec::cpu(shape, Precision::F32, 0) }) {
         Ok(engine) => {
             let info = engine.info();
             EngineReport { name: Some(info.name), detail: Some(info.detail), error: None }
@@ -174,9 +270,7 @@ fn memory_limit() -> Option<u64> {
 }
 
 fn describe(report: &Report) -> String {
-    let unknown = "unknown";
-    let gigabytes =
-        |bytes: Option<u64>| bytes.map_or(unknown.into(), |bytes| format!("{:.1} GB", bytes as f64 / 1e9));
+    let unknown = UNKNOWN;
     let list = |found: bool| {
         let names: Vec<&str> =
             report.cpu.features.iter().filter(|f| f.found == found).map(|f| f.name).collect();
@@ -214,7 +308,7 @@ fn describe(report: &Report) -> String {
             }
         },
     );
-    line("cuda", format!("none: {}", report.cuda.meaning));
+    describe_cuda(&report.cuda, &mut line);
     text
 }
 

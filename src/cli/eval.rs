@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::{Outcome, UsageError};
-use crate::engine::{self, EngineSpec, Precision};
+use crate::engine::{self, EngineSpec, Kernel, Precision};
 use crate::model::{ModelFile, locate};
 use crate::train::data::open_all;
 use crate::train::evaluate::{Part, evaluate};
@@ -41,7 +41,7 @@ pub struct EvalArgs {
 
 /// Runs `eval`.
 pub fn run(args: &EvalArgs) -> anyhow::Result<Outcome> {
-    super::train::check_device(args.device.as_deref(), None)?;
+    let device = super::train::device(args.device.as_deref(), Kernel::Auto).map_err(UsageError)?;
     if args.threads > 1024 {
         return Err(UsageError(format!("--threads {}: expected 0 (one a core) to 1024", args.threads)).into());
     }
@@ -51,9 +51,12 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<Outcome> {
     let tunes = pack.tunes_of(None);
     let part = Part::new(pack, tunes, &model.vocab);
     let (unknown, characters) = part.unknown(&model.vocab);
-    let spec = EngineSpec { shape: model.shape, precision: args.precision, threads: args.threads };
+    let spec = EngineSpec { device, ..EngineSpec::cpu(model.shape, args.precision, args.threads) };
     let mut engine = engine::build(&spec)?;
     engine.load_params(&model.params)?;
+    if let Some(note) = engine.info().note {
+        eprintln!("{note}");
+    }
     let reported = evaluate(engine.as_mut(), &part, &mut || false)?
         .context("the evaluation was stopped before its end")?;
     let mut out = std::io::stdout().lock();

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::{Outcome, UsageError};
-use crate::engine::{self, EngineError, EngineSpec, Precision};
+use crate::engine::{self, EngineError, EngineSpec, Kernel, Precision};
 use crate::model::{self, ModelFile};
 use crate::sample::{self, Choice, Formats, SampleError, SampleOptions, Written, prime};
 
@@ -67,6 +67,12 @@ pub struct SampleArgs {
     /// What to write: abc (one file a tune and a tunebook of all), txt (exactly what the model wrote), mid
     #[arg(long, value_name = "LIST", default_value = "abc,txt,mid")]
     pub format: Formats,
+    /// auto, cpu or cuda[:N] [default: auto]
+    #[arg(long)]
+    pub device: Option<String>,
+    /// Number format; the short ones are faster on a GPU and choose other characters now and then [default: f32]
+    #[arg(long, default_value = "f32", hide_default_value = true)]
+    pub precision: Precision,
     /// Threads; 0 = one a core
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub threads: usize,
@@ -135,11 +141,15 @@ pub fn run(args: &SampleArgs) -> anyhow::Result<Outcome> {
     // Asked for here too, so that a mistake in the prime is not found after the engine's building.
     options.request(&model.vocab).map_err(usage_of)?;
 
+    let device = super::train::device(args.device.as_deref(), Kernel::Auto).map_err(UsageError)?;
     let began = Instant::now();
-    let spec = EngineSpec { shape: model.shape, precision: Precision::F32, threads: args.threads };
+    let spec = EngineSpec { device, ..EngineSpec::cpu(model.shape, args.precision, args.threads) };
     let mut engine = engine::build(&spec)?;
     engine.load_params(&model.params)?;
     eprintln!("{}: {}; {} engine, {}", path.display(), model.shape, engine.info().name, engine.info().detail);
+    if let Some(note) = engine.info().note {
+        eprintln!("{note}");
+    }
     let tunes = sample::tunes(engine.as_mut(), &model.vocab, &options).map_err(usage_of)?;
     let chars: usize = tunes.iter().map(|tune| tune.text.chars().count()).sum();
     let seconds = began.elapsed().as_secs_f64();

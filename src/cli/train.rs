@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::{Outcome, UsageError};
 use crate::config::{DataConfig, RunConfig, TrainingConfig};
-use crate::engine::{self, Precision};
+use crate::engine::{self, Device, Kernel, Precision};
 use crate::model::{CellKind, ModelShape};
 use crate::optim::{Optimizer, Schedule};
 use crate::train::progress::Progress;
@@ -151,22 +151,8 @@ pub enum OptimizerName {
     Rmsprop,
 }
 
-/// CUDA kernel tiers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Kernel {
-    /// The fastest that serves the shape.
-    Auto,
-    /// Recurrent weights kept on the chip.
-    Fused,
-    /// cuDNN's.
-    Cudnn,
-    /// One step at a time.
-    Stepwise,
-}
-
 /// Runs `train`.
 pub fn run(args: &TrainArgs) -> anyhow::Result<Outcome> {
-    check_device(args.device.as_deref(), args.kernel)?;
     match train(args) {
         Ok(outcome) => Ok(outcome),
         Err(TrainError::Usage(message)) => Err(UsageError(message).into()),
@@ -201,30 +187,11 @@ fn train(args: &TrainArgs) -> Result<Outcome, TrainError> {
     }
 }
 
-/// Refuses devices and kernels that this build does not have.
-pub fn check_device(device: Option<&str>, kernel: Option<Kernel>) -> Result<(), UsageError> {
-    let no_cuda = "this build has no CUDA engine; use --device cpu or leave it out";
-    match device {
-        None | Some("auto" | "cpu") => {}
-        Some(cuda)
-            if cuda == "cuda"
-                || cuda
-                    .strip_prefix("cuda:")
-                    .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())) =>
-        {
-            return Err(UsageError(format!("--device {cuda}: {no_cuda}")));
-        }
-        Some(other) => return Err(UsageError(format!("--device {other}: expected auto, cpu or cuda[:N]"))),
-    }
-    match kernel {
-        None | Some(Kernel::Auto) => Ok(()),
-        Some(kernel) => {
-            let name = kernel.to_possible_value().map(|v| v.get_name().to_string()).unwrap_or_default();
-            Err(UsageError(format!(
-                "--kernel {name} is for CUDA, and this build has no CUDA engine; leave it out or use --kernel auto"
-            )))
-        }
-    }
+/// `--device` as typed (left out: auto), refused where it cannot be had here.
+pub fn device(asked: Option<&str>, kernel: Kernel) -> Result<Device, String> {
+    let device = asked.unwrap_or("auto").parse()?;
+    engine::check_device(device, kernel)?;
+    Ok(device)
 }
 
 fn precision(args: &TrainArgs) -> Option<Precision> {
@@ -305,6 +272,10 @@ fn resolve(args: &TrainArgs) -> Result<RunConfig, TrainError> {
             seed: args.seed.unwrap_or(1),
             precision: precision(args).unwrap_or(Precision::F32),
             threads: args.threads.unwrap_or(0),
+            device: device(args.device.as_deref(), args.kernel.unwrap_or_default())
+                .map_err(TrainError::Usage)?
+                .to_string(),
+            kernel: args.kernel.unwrap_or_default().name().into(),
             save_every: args.save_every.unwrap_or(60.0),
             optimizer: optimizer(args.optimizer.unwrap_or(OptimizerName::Adam), args.momentum)?,
         },
@@ -386,6 +357,13 @@ fn adjust(args: &TrainArgs, config: &mut RunConfig) -> Result<(), TrainError> {
     }
     run.patience = args.patience.or(run.patience);
     run.threads = args.threads.unwrap_or(run.threads);
+    if let Some(kernel) = args.kernel {
+        run.kernel = kernel.name().into();
+    }
+    if let Some(asked) = args.device.as_deref() {
+        let kernel = args.kernel.unwrap_or_default();
+        run.device = device(Some(asked), kernel).map_err(TrainError::Usage)?.to_string();
+    }
     run.save_every = args.save_every.unwrap_or(run.save_every);
     config.check().map_err(TrainError::Usage)
 }

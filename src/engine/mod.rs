@@ -6,7 +6,11 @@
 //! in registers. Reading [`Stats`] with [`Engine::sync`] is the only synchronisation.
 
 pub mod cpu;
+pub mod cuda;
+mod device;
 pub mod reference;
+
+pub use device::{Device, Kernel, build, check as check_device};
 
 use serde::{Deserialize, Serialize};
 
@@ -213,6 +217,8 @@ pub struct EngineInfo {
     pub detail: String,
     /// Storage precision.
     pub precision: Precision,
+    /// Why this engine was chosen, where the choice was left to the program and there is something to say.
+    pub note: Option<String>,
 }
 
 /// What an engine can refuse with.
@@ -242,6 +248,22 @@ pub enum EngineError {
         /// Bytes.
         needed: u64,
     },
+    /// Not enough memory on the device.
+    #[error(
+        "out of GPU memory: {needed} bytes more were needed, {available} of {total} are free; halve --batch or --seq-len, \
+         either halves what a step needs (or use --device cpu)"
+    )]
+    OutOfDeviceMemory {
+        /// Bytes asked for.
+        needed: u64,
+        /// Bytes free.
+        available: u64,
+        /// Bytes there are.
+        total: u64,
+    },
+    /// The device failed.
+    #[error("the GPU failed: {0}")]
+    Device(String),
     /// A ticket that was never given out or has been read already.
     #[error("no such ticket: {0}")]
     Ticket(u64),
@@ -259,7 +281,7 @@ pub trait Engine: Send {
     /// Replaces all parameters (arena order `[params]`) and zeroes every carried state; moments are kept.
     fn load_params(&mut self, params: &[f32]) -> Result<(), EngineError>;
     /// The master weights, arena order `[params]`.
-    fn export_params(&self) -> Vec<f32>;
+    fn export_params(&self) -> Result<Vec<f32>, EngineError>;
     /// Forward, backward, clip and update over one chunk, state carried in and out. Where the update is skipped, a
     /// carried state that is not finite is zeroed.
     fn train_chunk(&mut self, chunk: &Chunk, hyper: &Hyper) -> Result<Ticket, EngineError>;
@@ -277,7 +299,7 @@ pub trait Engine: Send {
     /// Activations of every layer over one text from a zero state: ids `[T]`.
     fn tap(&mut self, ids: &[u16]) -> Result<Vec<LayerActivations>, EngineError>;
     /// All that resuming needs.
-    fn save_state(&self) -> EngineState;
+    fn save_state(&self) -> Result<EngineState, EngineError>;
     /// Restores what `save_state` gave, bit for bit.
     fn load_state(&mut self, state: &EngineState) -> Result<(), EngineError>;
     /// Waits for a chunk and reads its statistics. Each ticket can be read once.
@@ -293,12 +315,17 @@ pub struct EngineSpec {
     pub precision: Precision,
     /// Threads; 0 = one a core.
     pub threads: usize,
+    /// Where it runs.
+    pub device: Device,
+    /// Which CUDA kernels.
+    pub kernel: Kernel,
 }
 
-/// Builds the CPU engine with zero parameters; give it some with [`Engine::load_params`] or [`Engine::load_state`].
-pub fn build(spec: &EngineSpec) -> Result<Box<dyn Engine>, EngineError> {
-    spec.shape.check().map_err(EngineError::Unsupported)?;
-    Ok(Box::new(cpu::CpuEngine::new(spec)?))
+impl EngineSpec {
+    /// The CPU engine.
+    pub fn cpu(shape: ModelShape, precision: Precision, threads: usize) -> EngineSpec {
+        EngineSpec { shape, precision, threads, device: Device::Cpu, kernel: Kernel::Auto }
+    }
 }
 
 /// A vector's length against what is expected of it.

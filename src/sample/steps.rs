@@ -100,7 +100,7 @@ mod tests {
         fn load_params(&mut self, _: &[f32]) -> Result<(), EngineError> {
             unreachable!("by_steps uses step alone")
         }
-        fn export_params(&self) -> Vec<f32> {
+        fn export_params(&self) -> Result<Vec<f32>, EngineError> {
             unreachable!("by_steps uses step alone")
         }
         fn train_chunk(&mut self, _: &Chunk, _: &Hyper) -> Result<Ticket, EngineError> {
@@ -121,7 +121,7 @@ mod tests {
         fn tap(&mut self, _: &[u16]) -> Result<Vec<LayerActivations>, EngineError> {
             unreachable!("by_steps uses step alone")
         }
-        fn save_state(&self) -> EngineState {
+        fn save_state(&self) -> Result<EngineState, EngineError> {
             unreachable!("by_steps uses step alone")
         }
         fn load_state(&mut self, _: &EngineState) -> Result<(), EngineError> {

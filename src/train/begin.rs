@@ -172,8 +172,7 @@ fn assemble(
     }
     config.check().map_err(TrainError::Usage)?;
     let training = &config.training;
-    let spec = EngineSpec { shape: config.model, precision: training.precision, threads: training.threads };
-    let mut engine = build(&spec)?;
+    let mut engine = build(&training.engine(config.model).map_err(TrainError::Usage)?)?;
     if config != before {
         write_config(&folder, &config)?;
     }
@@ -305,6 +304,9 @@ fn describe(config: &RunConfig, data: &TrainData, engine: EngineInfo, progress: 
         config.training.batch.unwrap_or(0),
         config.training.seq_len,
     ));
+    if let Some(note) = engine.note {
+        progress.say(&format!("note: {note}"));
+    }
     if data.val.is_none() {
         progress.say(
             "note: no validation tunes; best.safetensors will be the weights of the lowest training loss",

@@ -101,7 +101,10 @@ impl Trainer {
         let metrics = Metrics::open(&folder, state.metrics_bytes)?;
         let per_epoch = streams.predictions_per_epoch().max(1);
         let rate = config.training.learning_rate(per_epoch);
-        let good = good.unwrap_or_else(|| without_hidden(engine.save_state()));
+        let good = match good {
+            Some(good) => good,
+            None => without_hidden(engine.save_state()?),
+        };
         let in_flight = state.unread.clone().map(InFlight::Read);
         let seconds_before = state.seconds;
         let next_save = config.training.save_every.min(FIRST_SAVE);
@@ -158,7 +161,7 @@ impl Trainer {
                 self.state.eval_due = true;
             } else if self.state.step.is_multiple_of(KEEP_EVERY) {
                 self.drain()?;
-                self.keep();
+                self.keep()?;
             }
             if self.began.elapsed().as_secs_f64() >= self.next_save {
                 self.checkpoint()?;
@@ -293,7 +296,7 @@ impl Trainer {
         if let Some(InFlight::Ticket(ticket, ..)) = self.in_flight.take() {
             self.engine.sync(ticket)?;
         }
-        let mut state = self.engine.save_state();
+        let mut state = self.engine.save_state()?;
         state.params.clone_from(&self.good.params);
         state.moments.clone_from(&self.good.moments);
         state.updates = self.good.updates;
@@ -316,15 +319,16 @@ impl Trainer {
     }
 
     /// Remembers the present weights as good, where they are.
-    fn keep(&mut self) {
+    fn keep(&mut self) -> Result<(), TrainError> {
         if self.state.watch.calm() {
-            let state = without_hidden(self.engine.save_state());
+            let state = without_hidden(self.engine.save_state()?);
             if state.params.iter().all(|value| value.is_finite()) {
                 self.good = state;
                 self.state.good_step = self.state.step;
                 self.state.watch.kept();
             }
         }
+        Ok(())
     }
 
     /// Validation (or, without validation tunes, the training loss since the last time), a sampled tune, a good state,
@@ -365,7 +369,7 @@ impl Trainer {
         self.state.evals += 1;
         self.state.eval_due = false;
         self.state.since_eval = Window::default();
-        self.keep();
+        self.keep()?;
         self.checkpoint()?;
         Ok(true)
     }
@@ -429,7 +433,7 @@ impl Trainer {
             shape: self.config.model,
             vocab: self.data.vocab.clone(),
             config,
-            params: self.engine.export_params(),
+            params: self.engine.export_params()?,
         };
         Ok(model.save(&self.folder.join(BEST))?)
     }
@@ -443,7 +447,7 @@ impl Trainer {
             None => None,
         };
         self.in_flight = self.state.unread.clone().map(InFlight::Read);
-        let engine = self.engine.save_state();
+        let engine = self.engine.save_state()?;
         if engine.params.iter().any(|value| !value.is_finite()) {
             // The next steps will be skipped and rolled back; until then the last checkpoint is the better one.
             self.progress.say("no checkpoint now: some weights are not finite; the last one is kept");

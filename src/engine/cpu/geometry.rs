@@ -19,14 +19,27 @@ pub enum Isa {
 
 impl Isa {
     /// The best that this machine has, or what the environment variable `SONGRNN_CPU` (`portable`, `avx2`, `avx512`)
-    /// asks for where the machine has it.
-    pub fn detect() -> Isa {
-        let asked = std::env::var("SONGRNN_CPU").ok();
-        let best = Isa::available().pop().unwrap_or(Isa::Portable);
-        match asked.as_deref() {
-            Some("portable") => Isa::Portable,
-            Some("avx2") if best != Isa::Portable => Isa::Avx2,
-            _ => best,
+    /// asks for; refused where that is none of them or the machine lacks it.
+    pub fn detect() -> Result<Isa, String> {
+        match std::env::var("SONGRNN_CPU") {
+            Ok(asked) if !asked.is_empty() => Isa::named(&asked),
+            _ => Ok(Isa::available().pop().unwrap_or(Isa::Portable)),
+        }
+    }
+
+    fn named(asked: &str) -> Result<Isa, String> {
+        let isa = match asked {
+            "portable" => Isa::Portable,
+            "avx2" => Isa::Avx2,
+            "avx512" => Isa::Avx512,
+            _ => return Err(format!("SONGRNN_CPU={asked}: expected portable, avx2 or avx512")),
+        };
+        if Isa::available().contains(&isa) {
+            Ok(isa)
+        } else {
+            Err(format!(
+                "SONGRNN_CPU={asked}: this machine does not have {isa}; unset it to use the best there is"
+            ))
         }
     }
 
@@ -146,5 +159,18 @@ impl Geometry {
     pub fn record_step(&self, width: usize) -> usize {
         let tiles = self.tile_sets() * self.gate_panels() * self.isa.panel();
         (self.units * self.record).max(tiles) * width
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instruction_set_that_is_not_there_is_refused() {
+        assert_eq!(Isa::named("portable"), Ok(Isa::Portable));
+        assert!(Isa::named("sse9").unwrap_err().contains("expected portable, avx2 or avx512"));
+        let last = *Isa::available().last().unwrap();
+        assert_eq!(Isa::named("avx512").is_ok(), last == Isa::Avx512);
     }
 }

@@ -50,6 +50,8 @@ const MOST_THREADS: usize = 1024;
 
 /// See the module's documentation.
 pub struct CpuEngine {
+    /// What [`EngineInfo::note`] says.
+    pub(super) note: Option<String>,
     geo: Geometry,
     precision: Precision,
     pool: rayon::ThreadPool,
@@ -71,7 +73,7 @@ pub struct CpuEngine {
 impl CpuEngine {
     /// An engine with zero parameters on the best instruction set this machine has.
     pub fn new(spec: &EngineSpec) -> Result<CpuEngine, EngineError> {
-        CpuEngine::on(spec, Isa::detect())
+        CpuEngine::on(spec, Isa::detect().map_err(EngineError::Unsupported)?)
     }
 
     /// The same on a given instruction set; refused where the machine lacks it.
@@ -97,6 +99,7 @@ impl CpuEngine {
             })?;
         let params = zeros(spec.shape.params(), "parameters")?;
         Ok(CpuEngine {
+            note: None,
             geo,
             precision: spec.precision,
             pool,
@@ -239,6 +242,7 @@ impl Engine for CpuEngine {
             name: "cpu",
             detail: format!("{}, {} threads", self.geo.isa, self.pool.current_num_threads()),
             precision: self.precision,
+            note: self.note.clone(),
         }
     }
 
@@ -256,8 +260,8 @@ impl Engine for CpuEngine {
         Ok(())
     }
 
-    fn export_params(&self) -> Vec<f32> {
-        self.params.clone()
+    fn export_params(&self) -> Result<Vec<f32>, EngineError> {
+        Ok(self.params.clone())
     }
 
     fn train_chunk(&mut self, chunk: &Chunk, hyper: &Hyper) -> Result<Ticket, EngineError> {
@@ -364,9 +368,9 @@ impl Engine for CpuEngine {
         Ok(layers.collect())
     }
 
-    fn save_state(&self) -> EngineState {
+    fn save_state(&self) -> Result<EngineState, EngineError> {
         let (h, c) = self.training.export(&self.geo);
-        EngineState {
+        Ok(EngineState {
             params: self.params.clone(),
             moments: self.moments.clone(),
             updates: self.updates,
@@ -374,7 +378,7 @@ impl Engine for CpuEngine {
             c,
             loss_scale: self.loss_scale,
             good_steps: self.good_steps,
-        }
+        })
     }
 
     fn load_state(&mut self, state: &EngineState) -> Result<(), EngineError> {

@@ -95,7 +95,12 @@ fn to_f64(values: &[f32]) -> Vec<f64> {
 
 impl Engine for ReferenceEngine {
     fn info(&self) -> EngineInfo {
-        EngineInfo { name: "reference", detail: "f64, one thread".into(), precision: Precision::F32 }
+        EngineInfo {
+            name: "reference",
+            detail: "f64, one thread".into(),
+            precision: Precision::F32,
+            note: None,
+        }
     }
 
     fn shape(&self) -> ModelShape {
@@ -111,8 +116,8 @@ impl Engine for ReferenceEngine {
         Ok(())
     }
 
-    fn export_params(&self) -> Vec<f32> {
-        to_f32(&self.params)
+    fn export_params(&self) -> Result<Vec<f32>, EngineError> {
+        Ok(to_f32(&self.params))
     }
 
     fn train_chunk(&mut self, chunk: &Chunk, hyper: &Hyper) -> Result<Ticket, EngineError> {
@@ -178,8 +183,8 @@ impl Engine for ReferenceEngine {
             .collect())
     }
 
-    fn save_state(&self) -> EngineState {
-        EngineState {
+    fn save_state(&self) -> Result<EngineState, EngineError> {
+        Ok(EngineState {
             params: to_f32(&self.params),
             moments: [to_f32(&self.moments[0]), to_f32(&self.moments[1])],
             updates: self.updates,
@@ -187,7 +192,7 @@ impl Engine for ReferenceEngine {
             c: to_f32(&self.training.c.iter().flatten().flatten().copied().collect::<Vec<_>>()),
             loss_scale: 1.0,
             good_steps: 0,
-        }
+        })
     }
 
     /// The state passes through f32: this engine resumes to rounding, not bit for bit.

@@ -89,7 +89,7 @@ pub fn dropout_mask(hidden: usize, hyper: &Hyper, layer: usize, t: usize, stream
     if hyper.dropout == 0.0 {
         return vec![1.0; hidden];
     }
-    let threshold = dropout_threshold(hyper.dropout);
+    let threshold = rng::dropout_threshold(hyper.dropout);
     let keep = 1.0 / (1.0 - f64::from(hyper.dropout));
     let time = hyper.time.wrapping_add(t as u64) as u32;
     (0..hidden)
@@ -98,11 +98,6 @@ pub fn dropout_mask(hidden: usize, hyper: &Hyper, layer: usize, t: usize, stream
             if words[u % 4] >= threshold { keep } else { 0.0 }
         })
         .collect()
-}
-
-/// A unit is kept where its random word is at least this: p of all words lie below.
-pub fn dropout_threshold(p: f32) -> u32 {
-    (f64::from(p) * 4_294_967_296.0) as u32
 }
 
 /// Runs a chunk forward from `state`, which becomes the state after it. `hyper` gives the dropout; `None` = none.
