@@ -16,7 +16,7 @@ const F32_BOUND: f64 = 1e-11;
 const SHORT_BOUND: f64 = 1e-4;
 
 fn cpu(shape: ModelShape, precision: Precision, threads: usize, isa: Isa) -> CpuEngine {
-    let mut engine = CpuEngine::on(&EngineSpec { shape, precision, threads }, isa).unwrap();
+    let mut engine = CpuEngine::on(&EngineSpec::cpu(shape, precision, threads), isa).unwrap();
     engine.load_params(&weights(&shape, 3)).unwrap();
     engine
 }
@@ -55,7 +55,7 @@ fn compare(
             assert!(error < bound, "{case}: gradient of {}: NMSE {error:e}", tensor.name);
         }
     }
-    let state = fast.save_state();
+    let state = fast.save_state().unwrap();
     let expected = exact.training_state();
     let expected_h: Vec<f64> = expected.h.iter().flatten().flatten().copied().collect();
     let expected_c: Vec<f64> = expected.c.iter().flatten().flatten().copied().collect();
@@ -82,7 +82,7 @@ fn f32_equals_the_reference_on_ragged_shapes() {
 fn f32_equals_the_reference_at_the_papers_width() {
     for cell in CELLS {
         let shape = ModelShape { cell, vocab: 97, hidden: 150, layers: 1 };
-        compare(shape, 7, 17, &plain(0.0), Precision::F32, Isa::detect(), F32_BOUND);
+        compare(shape, 7, 17, &plain(0.0), Precision::F32, Isa::detect().unwrap(), F32_BOUND);
     }
 }
 
@@ -116,9 +116,9 @@ fn rounding_to_short_types_happens() {
     let shape = ModelShape { cell: CellKind::Lstm, vocab: 31, hidden: 50, layers: 1 };
     let chunk = random_chunk(1, 31, 5, 4);
     let state = |precision| {
-        let mut engine = cpu(shape, precision, 1, Isa::detect());
+        let mut engine = cpu(shape, precision, 1, Isa::detect().unwrap());
         engine.grad_chunk(&chunk, &plain(0.0)).unwrap();
-        engine.save_state().h
+        engine.save_state().unwrap().h
     };
     assert!(state(Precision::Bf16).iter().all(|h| h.to_bits() & 0xffff == 0), "h is stored in bf16");
     assert!(state(Precision::F16).iter().all(|h| h.to_bits() & 0x1fff == 0), "h is stored in f16");
@@ -143,8 +143,8 @@ const MOVEMENT_BOUND: f64 = 1e-8;
 fn ten_steps_of_every_optimizer_equal_the_reference() {
     let shape = ModelShape { cell: CellKind::Lstm, vocab: 9, hidden: 13, layers: 2 };
     for (optimizer, weight_decay) in all_optimizers() {
-        let (mut fast, mut exact) = (cpu(shape, Precision::F32, 2, Isa::detect()), reference(shape));
-        let start = fast.export_params();
+        let (mut fast, mut exact) = (cpu(shape, Precision::F32, 2, Isa::detect().unwrap()), reference(shape));
+        let start = fast.export_params().unwrap();
         for step in 0..10u64 {
             let hyper = Hyper {
                 optimizer,
@@ -168,7 +168,7 @@ fn ten_steps_of_every_optimizer_equal_the_reference() {
         let moved =
             |end: &[f64]| -> Vec<f64> { end.iter().zip(&start).map(|(e, s)| e - f64::from(*s)).collect() };
         let expected = moved(&exact.params);
-        let end: Vec<f64> = fast.export_params().iter().map(|&x| f64::from(x)).collect();
+        let end: Vec<f64> = fast.export_params().unwrap().iter().map(|&x| f64::from(x)).collect();
         let found: Vec<f32> = moved(&end).iter().map(|&x| x as f32).collect();
         let error = nmse(&found, &expected);
         println!("{optimizer:?}: NMSE {error:e}");
@@ -179,7 +179,7 @@ fn ten_steps_of_every_optimizer_equal_the_reference() {
 /// A short training run: parameters and everything carried, after `steps` chunks.
 fn trained(threads: usize, precision: Precision, steps: u64) -> CpuEngine {
     let shape = ModelShape { cell: CellKind::Gru, vocab: 21, hidden: 40, layers: 2 };
-    let mut engine = cpu(shape, precision, threads, Isa::detect());
+    let mut engine = cpu(shape, precision, threads, Isa::detect().unwrap());
     run(&mut engine, 0, steps);
     engine
 }
@@ -202,9 +202,9 @@ fn run(engine: &mut CpuEngine, from: u64, to: u64) {
 #[test]
 fn threads_do_not_change_a_bit() {
     for precision in [Precision::F32, Precision::Bf16] {
-        let one = trained(1, precision, 6).save_state();
-        assert_eq!(one, trained(2, precision, 6).save_state());
-        assert_eq!(one, trained(4, precision, 6).save_state());
+        let one = trained(1, precision, 6).save_state().unwrap();
+        assert_eq!(one, trained(2, precision, 6).save_state().unwrap());
+        assert_eq!(one, trained(4, precision, 6).save_state().unwrap());
     }
 }
 
@@ -213,10 +213,10 @@ fn resuming_does_not_change_a_bit() {
     for precision in [Precision::F32, Precision::F16] {
         let whole = trained(2, precision, 8);
         let first = trained(2, precision, 4);
-        let mut second = cpu(first.shape(), precision, 2, Isa::detect());
-        second.load_state(&first.save_state()).unwrap();
+        let mut second = cpu(first.shape(), precision, 2, Isa::detect().unwrap());
+        second.load_state(&first.save_state().unwrap()).unwrap();
         run(&mut second, 4, 8);
-        assert_eq!(whole.save_state(), second.save_state());
+        assert_eq!(whole.save_state().unwrap(), second.save_state().unwrap());
     }
 }
 
@@ -226,7 +226,7 @@ fn chunks_compose() {
         let shape = ModelShape { cell, vocab: 11, hidden: 37, layers: 2 };
         let whole = random_chunk(77, 11, 64, 3);
         let each = |sizes: &[usize]| {
-            let mut engine = cpu(shape, Precision::F32, 2, Isa::detect());
+            let mut engine = cpu(shape, Precision::F32, 2, Isa::detect().unwrap());
             let mut at = 0;
             let mut losses = Vec::new();
             for &size in sizes {
@@ -242,7 +242,7 @@ fn chunks_compose() {
         let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
         assert!(nmse(&one, &expected) < F32_BOUND);
         // And one character at a time.
-        let mut engine = cpu(shape, Precision::F32, 2, Isa::detect());
+        let mut engine = cpu(shape, Precision::F32, 2, Isa::detect().unwrap());
         let mut exact = reference(shape);
         for t in 0..64 {
             let one = part(&whole, t, 1);
@@ -260,7 +260,7 @@ fn taps_equal_the_reference() {
     for cell in CELLS {
         let shape = ModelShape { cell, vocab: 11, hidden: 19, layers: 2 };
         let ids: Vec<u16> = random_chunk(5, 11, 30, 1).ids;
-        let found = cpu(shape, Precision::F32, 1, Isa::detect()).tap(&ids).unwrap();
+        let found = cpu(shape, Precision::F32, 1, Isa::detect().unwrap()).tap(&ids).unwrap();
         let expected = reference(shape).tap(&ids).unwrap();
         for (found, expected) in found.iter().zip(&expected) {
             for (found, expected) in
@@ -270,19 +270,19 @@ fn taps_equal_the_reference() {
                 assert!(nmse(found, &expected) < F32_BOUND, "{cell}");
             }
         }
-        assert!(cpu(shape, Precision::F32, 1, Isa::detect()).tap(&[]).is_err());
+        assert!(cpu(shape, Precision::F32, 1, Isa::detect().unwrap()).tap(&[]).is_err());
     }
 }
 
 #[test]
 fn updates_are_skipped_on_explosion_and_the_state_is_mended() {
     let shape = ModelShape { cell: CellKind::Lstm, vocab: 9, hidden: 13, layers: 1 };
-    let mut engine = cpu(shape, Precision::F32, 2, Isa::detect());
+    let mut engine = cpu(shape, Precision::F32, 2, Isa::detect().unwrap());
     let chunk = random_chunk(1, 9, 5, 3);
-    let before = engine.export_params();
+    let before = engine.export_params().unwrap();
     let ticket = engine.train_chunk(&chunk, &Hyper { skip_above: 0.01, ..plain(0.1) }).unwrap();
     assert!(!engine.sync(ticket).unwrap().updated);
-    assert_eq!(before, engine.export_params());
+    assert_eq!(before, engine.export_params().unwrap());
     assert!(engine.sync(ticket).is_err(), "a ticket is read once");
     // A poisoned parameter: no update, and no NaN left in the carried state.
     let mut poisoned = before.clone();
@@ -293,7 +293,7 @@ fn updates_are_skipped_on_explosion_and_the_state_is_mended() {
     let ticket = engine.train_chunk(&everywhere, &plain(0.1)).unwrap();
     let stats = engine.sync(ticket).unwrap();
     assert!(!stats.updated && !stats.mean_loss().is_finite());
-    assert!(engine.save_state().h.iter().all(|h| h.is_finite()));
+    assert!(engine.save_state().unwrap().h.iter().all(|h| h.is_finite()));
     // Evaluation meets the NaN too, and forgets it with the parameters and where a tune starts.
     engine.eval_each(&everywhere).unwrap();
     engine.load_params(&before).unwrap();
@@ -305,26 +305,26 @@ fn updates_are_skipped_on_explosion_and_the_state_is_mended() {
 #[test]
 fn f16_halves_its_loss_scale_on_overflow() {
     let shape = ModelShape { cell: CellKind::Lstm, vocab: 9, hidden: 13, layers: 1 };
-    let mut engine = cpu(shape, Precision::F16, 1, Isa::detect());
-    let mut state = engine.save_state();
+    let mut engine = cpu(shape, Precision::F16, 1, Isa::detect().unwrap());
+    let mut state = engine.save_state().unwrap();
     state.loss_scale = 2.0f32.powi(40);
     engine.load_state(&state).unwrap();
     let ticket = engine.train_chunk(&random_chunk(1, 9, 5, 3), &plain(0.1)).unwrap();
     assert!(!engine.sync(ticket).unwrap().updated);
-    assert_eq!(engine.save_state().loss_scale, 2.0f32.powi(39));
+    assert_eq!(engine.save_state().unwrap().loss_scale, 2.0f32.powi(39));
 }
 
 #[test]
 fn malformed_input_is_refused() {
     let shape = ModelShape { cell: CellKind::Lstm, vocab: 9, hidden: 13, layers: 1 };
-    let mut engine = cpu(shape, Precision::F32, 1, Isa::detect());
+    let mut engine = cpu(shape, Precision::F32, 1, Isa::detect().unwrap());
     let mut chunk = random_chunk(1, 9, 5, 3);
     chunk.ids[0] = 9;
     assert!(engine.train_chunk(&chunk, &plain(0.1)).unwrap_err().to_string().contains("vocabulary's 9"));
     chunk.ids.pop();
     assert!(engine.eval_chunk(&chunk).is_err());
     assert!(engine.load_params(&[0.0]).is_err());
-    let mut state = engine.save_state();
+    let mut state = engine.save_state().unwrap();
     state.h = vec![0.0; 14];
     assert!(engine.load_state(&state).is_err());
     assert!(engine.step(&[0], &[0, 0], &mut [0.0; 9]).is_err());

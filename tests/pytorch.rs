@@ -250,7 +250,7 @@ fn reference_trains() {
 }
 
 fn cpu(golden: &Golden, threads: usize) -> Box<dyn Engine> {
-    let mut engine = build(&EngineSpec { shape: golden.shape, precision: Precision::F32, threads }).unwrap();
+    let mut engine = build(&EngineSpec::cpu(golden.shape, Precision::F32, threads)).unwrap();
     engine.load_params(&golden.params()).unwrap();
     engine
 }
@@ -275,7 +275,7 @@ fn cpu_forward_and_gradients() {
         let (stats, gradient) = engine.grad_chunk(&chunk, &golden.hyper("sgd")).unwrap();
         judge.near("loss", &[stats.mean_loss()], &golden.floats["loss"], CPU_BOUND);
         judge.arena(&golden, "grad", &wide(&gradient), CPU_BOUND);
-        let state = engine.save_state();
+        let state = engine.save_state().unwrap();
         judge.near("h", &wide(&state.h), &golden.floats["h"], CPU_BOUND);
         if golden.shape.cell.has_cell_state() {
             judge.near("c", &wide(&state.c), &golden.floats["c"], CPU_BOUND);
@@ -300,7 +300,12 @@ fn cpu_trains() {
             }
             judge.near("losses", &losses, &golden.floats[&format!("{kind}.losses")], CPU_BOUND);
             judge.near("norms", &norms, &golden.floats[&format!("{kind}.norms")], CPU_BOUND);
-            judge.arena(&golden, &format!("{kind}.param"), &wide(&engine.export_params()), CPU_BOUND);
+            judge.arena(
+                &golden,
+                &format!("{kind}.param"),
+                &wide(&engine.export_params().unwrap()),
+                CPU_BOUND,
+            );
         }
     }
 }

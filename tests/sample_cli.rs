@@ -265,12 +265,13 @@ fn doctor_tells_the_machine() {
     let output = program(folder.path()).arg("doctor").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
-    for word in ["version", "cpu", "cores", "features", "memory", "engine", "no CUDA engine"] {
+    for word in ["version", "cpu", "cores", "features", "memory", "engine", "kernels", "gpu"] {
         assert!(text.contains(word), "{word}: {text}");
     }
     let output = program(folder.path()).args(["doctor", "--json"]).output().unwrap();
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(json["cuda"]["built_in"], false);
+    assert!(json["cuda"]["built_in"].is_boolean() && json["cuda"]["kernels"].is_string());
+    assert_eq!(json["cuda"]["error"].is_string(), json["cuda"]["devices"].as_array().unwrap().is_empty());
     assert!(json["cpu"]["threads"].as_u64().unwrap() >= 1);
     assert!(json["engine"]["name"].is_string() && json["version"] == env!("CARGO_PKG_VERSION"));
 }
@@ -316,7 +317,7 @@ mod odd_options {
         ) {
             let vocab = Vocab::from_chars(CHARACTERS.chars());
             let shape = ModelShape { cell: CellKind::Rnn, vocab: vocab.len(), hidden: 5, layers: 1 };
-            let mut engine = build(&EngineSpec { shape, precision: Precision::F32, threads: 1 }).unwrap();
+            let mut engine = build(&EngineSpec::cpu(shape, Precision::F32, 1)).unwrap();
             engine.load_params(&init::uniform(&shape, seed)).unwrap();
             let choice = Choice { temperature, top_k, top_p };
             let options = SampleOptions { tunes, first_index, seed, choice, prime: prime.clone(), max_chars };
@@ -343,7 +344,7 @@ fn the_engine_samples_as_by_steps_does() {
     let vocab = Vocab::from_chars(CHARACTERS.chars());
     for cell in [CellKind::Lstm, CellKind::Gru, CellKind::Rnn] {
         let shape = ModelShape { cell, vocab: vocab.len(), hidden: 33, layers: 2 };
-        let mut engine = build(&EngineSpec { shape, precision: Precision::F32, threads: 2 }).unwrap();
+        let mut engine = build(&EngineSpec::cpu(shape, Precision::F32, 2)).unwrap();
         engine.load_params(&init::uniform(&shape, 2)).unwrap();
         for prime in ["", "K:D\nA"] {
             let options =

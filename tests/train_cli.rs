@@ -54,9 +54,9 @@ fn absurd_flags_are_wrong_usage_and_leave_nothing_behind() {
         ("--epochs 2 --steps 3", "cannot be used with"),
         ("--fp16 --bf16", "cannot be used with"),
         ("--resume a --out b", "cannot be used with"),
-        ("--device cuda:0", "no CUDA engine"),
+        ("--device cuda:99", "--device cuda:99: "),
         ("--device tpu", "expected auto, cpu or cuda"),
-        ("--kernel fused", "no CUDA engine"),
+        ("--kernel fused --device cpu", "--kernel fused is for CUDA"),
     ] {
         let output = run(folder.path(), &format!("train {flags}"));
         assert_eq!(output.status.code(), Some(2), "{flags}: {}", said(&output));

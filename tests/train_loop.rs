@@ -54,7 +54,7 @@ impl Engine for Poisoned {
     fn load_params(&mut self, params: &[f32]) -> Result<(), EngineError> {
         self.inner.load_params(params)
     }
-    fn export_params(&self) -> Vec<f32> {
+    fn export_params(&self) -> Result<Vec<f32>, EngineError> {
         self.inner.export_params()
     }
     fn grad_chunk(&mut self, chunk: &Chunk, hyper: &Hyper) -> Result<(Stats, Vec<f32>), EngineError> {
@@ -75,7 +75,7 @@ impl Engine for Poisoned {
     fn tap(&mut self, ids: &[u16]) -> Result<Vec<LayerActivations>, EngineError> {
         self.inner.tap(ids)
     }
-    fn save_state(&self) -> EngineState {
+    fn save_state(&self) -> Result<EngineState, EngineError> {
         self.inner.save_state()
     }
     fn load_state(&mut self, state: &EngineState) -> Result<(), EngineError> {
@@ -139,6 +139,8 @@ fn config(folder: &Path, steps: u64) -> RunConfig {
             seed: 3,
             precision: Precision::F32,
             threads: 1,
+            device: "cpu".into(),
+            kernel: "auto".into(),
             save_every: 1e9,
             optimizer: Optimizer::ADAM,
         },
