@@ -172,12 +172,13 @@ struct UpdateParams {
   const Decision* decision;
   int64_t n;
 };
-// shadow = E(params), and in grad-only calls grads *= 1/loss_scale.
+// convert_{bf16,f16}: shadow = E(params).
 struct ConvertParams {
   const float* params;
   void* shadow;
   int64_t n;
 };
+// grads *= 1/loss_scale, for calls that hand gradients out.
 struct UnscaleParams {
   float* grads;
   const Scaler* scaler;

@@ -90,6 +90,5 @@ DEVICE void convert(const ConvertParams& c) {
     store_quad(static_cast<E*>(c.shadow) + i, load_quad(c.params + i));
 }
 
-KERNEL(convert_f32, ConvertParams, 256) { convert<float>(p); }
 KERNEL(convert_bf16, ConvertParams, 256) { convert<bf16>(p); }
 KERNEL(convert_f16, ConvertParams, 256) { convert<f16>(p); }

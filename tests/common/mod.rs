@@ -1,6 +1,8 @@
 //! What the engine tests share: cases, random chunks, error measures. Each test file uses a part of it.
 #![allow(dead_code)]
 
+pub mod contract;
+
 use songrnn_fast::engine::{Chunk, Hyper, IGNORE};
 use songrnn_fast::model::{CellKind, ModelShape};
 use songrnn_fast::optim::Optimizer;

@@ -27,8 +27,8 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 
 use super::{
-    Chunk, Engine, EngineError, EngineInfo, EngineSpec, EngineState, Hyper, LayerActivations, Precision,
-    SampleRequest, SampledTune, Stats, Ticket,
+    Chunk, Engine, EngineError, EngineInfo, EngineSpec, EngineState, FIRST_LOSS_SCALE, Hyper,
+    LayerActivations, Precision, SampleRequest, SampledTune, Stats, Ticket,
 };
 use crate::model::{CellKind, ModelShape};
 use batch::Batch;
@@ -41,8 +41,7 @@ use space::Use;
 use update::{BLOCK, Step};
 use weights::Weights;
 
-/// f16's dynamic loss scale: where it starts, and after how many good steps it doubles.
-const FIRST_LOSS_SCALE: f32 = 65_536.0;
+/// After how many good steps f16's dynamic loss scale doubles.
 const GOOD_STEPS: u32 = 2000;
 
 /// More threads than any machine has cores are a mistake, and starting them would take the machine down.

@@ -109,10 +109,9 @@ impl CudaEngine {
             good_steps: state.good_steps,
         }])?;
         if state.moments.iter().any(|m| !m.is_empty()) || self.memory.training.is_some() {
-            let zeroed = || Buffer::zeroed(&driver, 4 * self.layout.len);
             let training = match self.memory.training.take() {
                 Some(training) => training,
-                None => Training { grads: zeroed()?, moments: [zeroed()?, zeroed()?] },
+                None => Training::zeroed(&driver, &self.layout)?,
             };
             for (buffer, moment) in training.moments.iter().zip(&state.moments) {
                 if moment.is_empty() {
