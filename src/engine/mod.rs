@@ -8,6 +8,7 @@
 pub mod cpu;
 pub mod cuda;
 mod device;
+mod measure;
 pub mod reference;
 
 pub use device::{Device, Kernel, build, check as check_device};
@@ -16,6 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::ModelShape;
 use crate::optim::Optimizer;
+
+/// f16's dynamic loss scale at the start.
+const FIRST_LOSS_SCALE: f32 = 65_536.0;
 
 /// A target that is not predicted: no loss, no gradient.
 pub const IGNORE: u16 = u16::MAX;
@@ -269,6 +273,21 @@ pub enum EngineError {
     Ticket(u64),
 }
 
+/// A place in an engine's work, for measuring; see [`Engine::mark`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark(pub u64);
+
+/// Memory that an engine holds, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// `device`: what the engine allocated on a GPU; `process`: all of this process.
+    pub of: &'static str,
+    /// Now.
+    pub now: u64,
+    /// The most there ever was.
+    pub peak: u64,
+}
+
 /// A training and sampling engine for one model. Object-safe; host types only.
 ///
 /// Three hidden states are kept apart: the carried state of training (`train_chunk`), of evaluation (`eval_chunk`)
@@ -304,6 +323,27 @@ pub trait Engine: Send {
     fn load_state(&mut self, state: &EngineState) -> Result<(), EngineError>;
     /// Waits for a chunk and reads its statistics. Each ticket can be read once.
     fn sync(&mut self, ticket: Ticket) -> Result<Stats, EngineError>;
+    /// The recurrent layers of a chunk alone, for measuring: forward in training mode on the training state, and with
+    /// `backward` the gradients of their weights from a gradient of their output that is zero or left from before.
+    fn layers(&mut self, chunk: &Chunk, backward: bool) -> Result<(), EngineError> {
+        let _ = (chunk, backward);
+        Err(EngineError::Unsupported(format!(
+            "the {} engine does not run its layers alone",
+            self.info().name
+        )))
+    }
+    /// Marks the end of all work given so far. Engines that return only when work is done need not implement it.
+    fn mark(&mut self) -> Result<Mark, EngineError> {
+        Ok(Mark(measure::host_nanoseconds()))
+    }
+    /// Milliseconds from one mark to a later one, on a GPU by its own clock; waits for the later one.
+    fn between(&mut self, from: Mark, to: Mark) -> Result<f64, EngineError> {
+        Ok((to.0 - from.0) as f64 / 1e6)
+    }
+    /// Memory in use; None where it cannot be told.
+    fn memory(&self) -> Option<MemoryUse> {
+        measure::process_memory()
+    }
 }
 
 /// What is asked of an engine; see [`build`].

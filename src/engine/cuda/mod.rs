@@ -7,6 +7,7 @@
 pub mod driver;
 pub mod images;
 pub mod layout;
+mod marks;
 mod network;
 pub mod params;
 mod queue;
@@ -22,23 +23,21 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{
-    Chunk, Engine, EngineError, EngineInfo, EngineState, Hyper, Kernel, LayerActivations, Precision,
-    SampleRequest, SampledTune, Stats, Ticket,
+    Chunk, Engine, EngineError, EngineInfo, EngineState, FIRST_LOSS_SCALE, Hyper, Kernel, LayerActivations,
+    Mark, MemoryUse, Precision, SampleRequest, SampledTune, Stats, Ticket,
 };
 use crate::model::ModelShape;
 use crate::optim::Optimizer;
 use crate::rng;
 use driver::{Buffer, Driver, DriverError, Event, Graph, Pinned};
 use layout::Layout;
+use marks::Marks;
 use network::{Memory, Pass, Training};
 use params::{Decision, NORM_BLOCKS, Scaler, StepHyper, StepStats};
 use queue::Queue;
 use rnn::{RnnPlan, Wanted};
 use tickets::Tickets;
 use workspace::{Carried, Input, STREAM_GROUP, Workspace};
-
-/// f16's dynamic loss scale at the start.
-const FIRST_LOSS_SCALE: f32 = 65_536.0;
 
 /// Graphs kept: shapes of chunks that come again and again.
 const MOST_GRAPHS: usize = 32;
@@ -64,6 +63,7 @@ enum Kind {
     Gradient { dropout: bool },
     Evaluate,
     Logits,
+    Layers { backward: bool },
 }
 
 /// Which captured graph.
@@ -97,6 +97,7 @@ pub struct CudaEngine {
     stepping: Place,
     uploads: Uploads,
     tickets: Tickets,
+    marks: Marks,
     memory: Memory,
     _partials: Buffer,
     plan: Box<dyn RnnPlan>,
@@ -143,17 +144,13 @@ impl CudaEngine {
             stepping: Place::default(),
             uploads: Uploads::default(),
             tickets: Tickets::new(&driver)?,
+            marks: Marks::default(),
             memory,
             plan,
             layout,
             queue: Queue { partials: partials.at(), partials_len, driver, precision },
             _partials: partials,
         })
-    }
-
-    /// The device.
-    pub fn driver(&self) -> &Arc<dyn Driver> {
-        &self.queue.driver
     }
 
     /// The recurrent tier that serves.
@@ -206,13 +203,12 @@ impl CudaEngine {
     /// Uploads a chunk and enqueues its kernels: captured where this shape came before.
     fn run(&mut self, kind: Kind, chunk: &Chunk, hyper: Option<&Hyper>) -> Result<(), EngineError> {
         chunk.check(self.layout.shape.vocab)?;
-        let training = matches!(kind, Kind::Train { .. } | Kind::Gradient { .. });
+        let training = matches!(kind, Kind::Train { .. } | Kind::Gradient { .. } | Kind::Layers { .. });
         if training && self.memory.training.is_none() {
-            let zeroed = || Buffer::zeroed(&self.queue.driver, 4 * self.layout.len);
-            self.memory.training = Some(Training { grads: zeroed()?, moments: [zeroed()?, zeroed()?] });
+            self.memory.training = Some(Training::zeroed(&self.queue.driver, &self.layout)?);
         }
         let place = match kind {
-            Kind::Train { .. } | Kind::Gradient { .. } => &mut self.training,
+            Kind::Train { .. } | Kind::Gradient { .. } | Kind::Layers { .. } => &mut self.training,
             Kind::Evaluate => &mut self.evaluation,
             Kind::Logits => &mut self.stepping,
         };
@@ -274,6 +270,13 @@ fn enqueue(pass: &Pass, kind: Kind) -> Result<(), DriverError> {
             pass.head(true)?;
             pass.backward(training)?;
             if matches!(kind, Kind::Train { .. }) { pass.update(training) } else { pass.unscale(training) }
+        }
+        Kind::Layers { backward } => {
+            pass.forward(true)?;
+            match &pass.memory.training {
+                Some(training) if backward => pass.backward_layers(training),
+                _ => Ok(()),
+            }
         }
         Kind::Evaluate => {
             pass.forward(false)?;
@@ -427,5 +430,22 @@ impl Engine for CudaEngine {
 
     fn sync(&mut self, ticket: Ticket) -> Result<Stats, EngineError> {
         self.tickets.read(ticket)
+    }
+
+    fn layers(&mut self, chunk: &Chunk, backward: bool) -> Result<(), EngineError> {
+        self.run(Kind::Layers { backward }, chunk, None)
+    }
+
+    fn mark(&mut self) -> Result<Mark, EngineError> {
+        Ok(self.marks.add(&self.queue.driver)?)
+    }
+
+    fn between(&mut self, from: Mark, to: Mark) -> Result<f64, EngineError> {
+        self.marks.between(from, to)
+    }
+
+    fn memory(&self) -> Option<MemoryUse> {
+        let meter = self.queue.driver.meter();
+        Some(MemoryUse { of: "device", now: meter.now(), peak: meter.peak() })
     }
 }

@@ -1,7 +1,9 @@
 //! The kernels of a chunk in order: forward, head, backward, update. Enqueues and never waits, so that a whole step can be
 //! captured into one graph.
 
-use super::driver::{Address, Buffer, DriverError, Form};
+use std::sync::Arc;
+
+use super::driver::{Address, Buffer, Driver, DriverError, Form};
 use super::layout::Layout;
 use super::params::*;
 use super::queue::{Banned, Matrix, Queue};
@@ -38,6 +40,14 @@ pub struct Training {
     pub grads: Buffer,
     /// The optimiser's moments.
     pub moments: [Buffer; 2],
+}
+
+impl Training {
+    /// No gradient, no moment yet.
+    pub fn zeroed(driver: &Arc<dyn Driver>, layout: &Layout) -> Result<Training, DriverError> {
+        let zeroed = || Buffer::zeroed(driver, 4 * layout.len);
+        Ok(Training { grads: zeroed()?, moments: [zeroed()?, zeroed()?] })
+    }
 }
 
 /// What `decide` is asked for; the numbers are those of `StepParams.training` in kernels/params.h.
@@ -206,8 +216,7 @@ impl Pass<'_> {
     /// Gradients of every parameter from those of the logits.
     pub fn backward(&self, training: &Training) -> Result<(), DriverError> {
         let (queue, layout, space) = (self.queue, self.layout, self.space);
-        let (rows, units, classes, columns) =
-            (space.rows(), layout.units, layout.classes, layout.gate_columns());
+        let (rows, units, classes) = (space.rows(), layout.units, layout.classes);
         let float = queue.precision == Precision::F32;
         let grads = |offset: usize| training.grads.at() + 4 * offset as u64;
         let dz = Matrix { at: space.dlogits.at(), stride: classes };
@@ -218,6 +227,17 @@ impl Pass<'_> {
         let dy = Matrix { at: space.dy.at(), stride: units };
         let w = Matrix { at: self.weight(layout.head_weight.start), stride: units };
         queue.product(Form::Nn, dz, w, dy, 0, float, [rows, units, classes])?;
+        self.backward_layers(training)
+    }
+
+    /// Gradients of the recurrent layers' parameters from those of the top layer's output.
+    pub fn backward_layers(&self, training: &Training) -> Result<(), DriverError> {
+        let (queue, layout, space) = (self.queue, self.layout, self.space);
+        let (rows, units, classes, columns) =
+            (space.rows(), layout.units, layout.classes, layout.gate_columns());
+        let float = queue.precision == Precision::F32;
+        let grads = |offset: usize| training.grads.at() + 4 * offset as u64;
+        let dy = Matrix { at: space.dy.at(), stride: units };
         let gru = layout.shape.cell == CellKind::Gru;
         let ban = |slot: i32, make: fn(i32) -> Banned| if gru { make(slot) } else { Banned::Nothing };
         for layer in (0..layout.shape.layers).rev() {

@@ -23,7 +23,7 @@ use cust::sys;
 
 pub use self::words::devices;
 use self::words::{check, facts, failure, initialise, said};
-use super::{Address, Driver, DriverError, EventId, Facts, GraphId, Launch, Product};
+use super::{Address, Driver, DriverError, EventId, Facts, GraphId, Launch, Meter, Product};
 use crate::engine::cuda::images::{self, Image};
 
 /// Shared memory that a kernel may have without asking, bytes.
@@ -32,6 +32,7 @@ const SHARED_UNASKED: u32 = 48 * 1024;
 /// A CUDA device. Fields are dropped in this order, after the stream has come to its end.
 pub struct CustDriver {
     facts: Facts,
+    meter: Meter,
     state: Mutex<State>,
     modules: Vec<Module>,
     stream: Stream,
@@ -88,7 +89,7 @@ impl CustDriver {
         // cust makes blocking streams whatever it is asked for; that is as good, as nothing uses the default stream.
         let stream = said("cuStreamCreate", Stream::new(StreamFlags::DEFAULT, None))?;
         let modules = images.into_iter().map(load).collect::<Result<_, _>>()?;
-        Ok(CustDriver { facts, state: Mutex::default(), modules, stream, context })
+        Ok(CustDriver { facts, meter: Meter::default(), state: Mutex::default(), modules, stream, context })
     }
 
     /// Makes the context current, because the engine may move between threads, and locks.
@@ -186,6 +187,10 @@ impl Drop for CustDriver {
 impl Driver for CustDriver {
     fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     fn allocate(&self, bytes: usize) -> Result<Address, DriverError> {

@@ -11,10 +11,11 @@ mod library;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 pub use library::{KernelInfo, LIBRARY, Library};
 
-use super::{Address, Driver, DriverError, EventId, Facts, GraphId, Launch, Product};
+use super::{Address, Driver, DriverError, EventId, Facts, GraphId, Launch, Meter, Product};
 
 /// Bytes before and after an allocation that nothing may touch.
 const GUARD: usize = 256;
@@ -38,6 +39,7 @@ struct State {
     pinned: HashMap<usize, usize>,
     recording: Option<Vec<Op>>,
     graphs: HashMap<u64, Arc<Vec<Op>>>,
+    events: HashMap<u64, Instant>,
     next: u64,
     launches: u64,
     in_use: u64,
@@ -47,6 +49,7 @@ struct State {
 pub struct EmulatedDriver {
     library: Arc<Library>,
     facts: Facts,
+    meter: Meter,
     seed: u64,
     mode: i32,
     state: Mutex<State>,
@@ -56,7 +59,14 @@ impl EmulatedDriver {
     /// A device with `facts`, whose fibres run in an order drawn from `seed`; `mode` 0: bursts and laggards, 1: uniform,
     /// 2: in the order of the threads.
     pub fn new(library: &Arc<Library>, facts: Facts, seed: u64, mode: i32) -> EmulatedDriver {
-        EmulatedDriver { library: library.clone(), facts, seed, mode, state: Mutex::default() }
+        EmulatedDriver {
+            library: library.clone(),
+            facts,
+            meter: Meter::default(),
+            seed,
+            mode,
+            state: Mutex::default(),
+        }
     }
 
     /// Facts of an emulated device of compute capability `major`.`minor`, as NVIDIA documents them.
@@ -82,11 +92,6 @@ impl EmulatedDriver {
     /// The kernels behind it.
     pub fn library(&self) -> &Arc<Library> {
         &self.library
-    }
-
-    /// Kernels launched so far, replayed ones included.
-    pub fn launches(&self) -> u64 {
-        self.lock().launches
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -189,6 +194,10 @@ fn guards(state: &State, kernel: &str) -> Result<(), DriverError> {
 impl Driver for EmulatedDriver {
     fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     fn allocate(&self, bytes: usize) -> Result<Address, DriverError> {
@@ -373,19 +382,30 @@ impl Driver for EmulatedDriver {
     fn record(&self) -> Result<EventId, DriverError> {
         let mut state = self.lock();
         state.next += 1;
-        Ok(EventId(state.next))
+        let id = state.next;
+        state.events.insert(id, Instant::now());
+        Ok(EventId(id))
     }
 
     fn wait(&self, _: EventId) -> Result<(), DriverError> {
         Ok(())
     }
 
-    /// The emulator has no clock worth reading: always 0.
-    fn elapsed(&self, _: EventId, _: EventId) -> Result<f32, DriverError> {
-        Ok(0.0)
+    /// The host's time: how long the emulation took, which says nothing about a GPU.
+    fn elapsed(&self, from: EventId, to: EventId) -> Result<f32, DriverError> {
+        let state = self.lock();
+        let at = |event: EventId| {
+            state.events.get(&event.0).copied().ok_or_else(|| DriverError::Failed {
+                call: "elapsed".into(),
+                meaning: "no such event".into(),
+            })
+        };
+        Ok(at(to)?.duration_since(at(from)?).as_secs_f32() * 1e3)
     }
 
-    fn release_event(&self, _: EventId) {}
+    fn release_event(&self, event: EventId) {
+        self.lock().events.remove(&event.0);
+    }
 }
 
 impl Drop for EmulatedDriver {

@@ -15,6 +15,7 @@ pub mod emulated;
 pub mod real;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// An address in device memory.
 pub type Address = u64;
@@ -117,6 +118,34 @@ pub enum DriverError {
     },
 }
 
+/// Counts the bytes of the [`Buffer`]s of a device.
+#[derive(Debug, Default)]
+pub struct Meter {
+    now: AtomicU64,
+    peak: AtomicU64,
+}
+
+impl Meter {
+    fn add(&self, bytes: u64) {
+        let now = self.now.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.peak.fetch_max(now, Ordering::Relaxed);
+    }
+
+    fn take(&self, bytes: u64) {
+        self.now.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes now.
+    pub fn now(&self) -> u64 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    /// The most there ever were.
+    pub fn peak(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
+    }
+}
+
 /// A handle on a captured graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GraphId(pub u64);
@@ -129,6 +158,8 @@ pub struct EventId(pub u64);
 pub trait Driver: Send + Sync {
     /// What the device is.
     fn facts(&self) -> &Facts;
+    /// Where buffers are counted.
+    fn meter(&self) -> &Meter;
     /// Device memory, 256-byte aligned, with undefined contents.
     fn allocate(&self, bytes: usize) -> Result<Address, DriverError>;
     /// Gives memory back, after all that was enqueued.
@@ -190,6 +221,7 @@ impl Buffer {
     /// At least one byte is allocated.
     pub fn new(driver: &Arc<dyn Driver>, bytes: usize) -> Result<Buffer, DriverError> {
         let address = driver.allocate(bytes.max(1))?;
+        driver.meter().add(bytes as u64);
         Ok(Buffer { driver: driver.clone(), address, bytes })
     }
 
@@ -235,6 +267,7 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         self.driver.release(self.address);
+        self.driver.meter().take(self.bytes as u64);
     }
 }
 

@@ -25,12 +25,13 @@ pub use self::facts::devices;
 use self::kernels::{Kernels, relaxed};
 use self::library::{check, failed};
 use self::memory::{Context, Released};
-use super::{Address, Driver, DriverError, EventId, Facts, GraphId, Launch, Product};
+use super::{Address, Driver, DriverError, EventId, Facts, GraphId, Launch, Meter, Product};
 use crate::engine::cuda::images;
 
 /// A CUDA device.
 pub struct RealDriver {
     facts: Facts,
+    meter: Meter,
     context: Context,
     stream: CUstream,
     state: Mutex<State>,
@@ -81,7 +82,13 @@ impl RealDriver {
             released: Vec::new(),
         };
         // From here on dropping the driver gives everything back.
-        let mut driver = RealDriver { facts: facts.clone(), context, stream, state: Mutex::new(state) };
+        let mut driver = RealDriver {
+            facts: facts.clone(),
+            meter: Meter::default(),
+            context,
+            stream,
+            state: Mutex::new(state),
+        };
         driver.lock().kernels = Kernels::load(&images)?;
         let found = match library::blas_version() {
             Ok(version) => match Blas::open(stream) {
@@ -192,6 +199,10 @@ impl Drop for RealDriver {
 impl Driver for RealDriver {
     fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     fn allocate(&self, bytes: usize) -> Result<Address, DriverError> {
