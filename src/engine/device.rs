@@ -64,6 +64,8 @@ pub enum Kernel {
     Fused,
     /// cuDNN's.
     Cudnn,
+    /// cuDNN's, with f32 products of inputs rounded to TF32.
+    CudnnTf32,
     /// One step at a time.
     Stepwise,
 }
@@ -75,6 +77,7 @@ impl Kernel {
             Kernel::Auto => "auto",
             Kernel::Fused => "fused",
             Kernel::Cudnn => "cudnn",
+            Kernel::CudnnTf32 => "cudnn-tf32",
             Kernel::Stepwise => "stepwise",
         }
     }
