@@ -10,6 +10,8 @@ use super::cuda::driver::Driver;
 use super::cuda::driver::emulated::{EmulatedDriver, LIBRARY, Library};
 use super::cuda::driver::real;
 use super::cuda::images;
+use super::cuda::rnn::Wanted;
+use super::cuda::tune;
 use super::{Engine, EngineError, EngineSpec, cpu};
 
 /// Where an engine runs.
@@ -119,7 +121,7 @@ pub fn build(spec: &EngineSpec) -> Result<Box<dyn Engine>, EngineError> {
         Device::Cuda(ordinal) => cuda(ordinal),
         _ => cuda(0),
     };
-    let engine = opened.and_then(|driver| CudaEngine::new(driver, spec.shape, spec.precision, spec.kernel));
+    let engine = opened.and_then(|driver| on_device(driver, spec));
     match (engine, spec.device) {
         (Ok(engine), _) => Ok(Box::new(engine)),
         (Err(error), Device::Auto) if spec.kernel == Kernel::Auto => {
@@ -136,6 +138,41 @@ pub fn build(spec: &EngineSpec) -> Result<Box<dyn Engine>, EngineError> {
         }
         (Err(error), _) => Err(error),
     }
+}
+
+/// An engine on a device: with the kernels that were chosen before, else those that timing chooses where the size of the
+/// chunks is known, else those that a rule chooses.
+fn on_device(driver: Arc<dyn Driver>, spec: &EngineSpec) -> Result<CudaEngine, EngineError> {
+    let EngineSpec { shape, precision, kernel, .. } = *spec;
+    spec.shape.check().map_err(EngineError::Unsupported)?;
+    let mut lost = None;
+    if let Some(chosen) = spec.chosen.filter(|chosen| chosen.is_of(kernel)) {
+        let wanted = Wanted { shape, precision, facts: driver.facts(), driver: Some(&driver) };
+        match chosen.plan(&wanted) {
+            Ok(plan) => {
+                let mut engine = CudaEngine::with_plan(driver, shape, precision, plan)?;
+                engine.chose(chosen, format!("{chosen} kernels, as chosen when the run began"));
+                return Ok(engine);
+            }
+            Err(why) => {
+                lost = Some(format!(
+                    "the run was begun with {chosen} kernels, which do not serve here ({why}): results will differ in \
+                     rounding"
+                ));
+            }
+        }
+    }
+    let timed = matches!(kernel, Kernel::Auto | Kernel::Cudnn | Kernel::CudnnTf32)
+        && driver.facts().clock
+        && !tune::is_off();
+    let mut engine = match spec.chunk.filter(|_| timed) {
+        Some(size) => tune::engine(&driver, shape, precision, kernel, size)?,
+        None => CudaEngine::new(driver, shape, precision, kernel)?,
+    };
+    if let Some(lost) = lost {
+        engine.warn(lost);
+    }
+    Ok(engine)
 }
 
 /// A GPU by its number, with kernels for it.

@@ -242,6 +242,7 @@ impl Engine for CpuEngine {
             detail: format!("{}, {} threads", self.geo.isa, self.pool.current_num_threads()),
             precision: self.precision,
             note: self.note.clone(),
+            chosen: None,
         }
     }
 

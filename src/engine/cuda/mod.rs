@@ -17,6 +17,7 @@ pub mod rnn;
 pub mod sampler;
 mod state;
 mod tickets;
+pub mod tune;
 mod values;
 mod workspace;
 
@@ -39,6 +40,7 @@ use pieces::Pieces;
 use queue::Queue;
 use rnn::{RnnPlan, Wanted};
 use tickets::Tickets;
+use tune::KernelChoice;
 use workspace::{Carried, Input, STREAM_GROUP, Workspace};
 
 /// Graphs kept: shapes of chunks that come again and again.
@@ -112,6 +114,9 @@ pub struct CudaEngine {
     marks: Marks,
     memory: Memory,
     _partials: Buffer,
+    /// What timing chose, and what there is to say of it.
+    chosen: Option<KernelChoice>,
+    note: Option<String>,
     plan: Box<dyn RnnPlan>,
     layout: Layout,
     queue: Queue,
@@ -125,9 +130,19 @@ impl CudaEngine {
         precision: Precision,
         kernel: Kernel,
     ) -> Result<CudaEngine, EngineError> {
-        shape.check().map_err(EngineError::Unsupported)?;
         let plan =
             rnn::plan(&Wanted { shape, precision, facts: driver.facts(), driver: Some(&driver) }, kernel)?;
+        CudaEngine::with_plan(driver, shape, precision, plan)
+    }
+
+    /// The same with a plan for this shape, precision and device.
+    pub fn with_plan(
+        driver: Arc<dyn Driver>,
+        shape: ModelShape,
+        precision: Precision,
+        plan: Box<dyn RnnPlan>,
+    ) -> Result<CudaEngine, EngineError> {
+        shape.check().map_err(EngineError::Unsupported)?;
         let layout = Layout::new(shape, plan.units());
         if layout.len >= MOST_ELEMENTS {
             return Err(EngineError::Unsupported(format!("{} parameters; at most 2^31 here", layout.len)));
@@ -162,7 +177,22 @@ impl CudaEngine {
             layout,
             queue: Queue { partials: partials.at(), partials_len, driver, precision },
             _partials: partials,
+            chosen: None,
+            note: None,
         })
+    }
+
+    /// Says that timing chose this plan.
+    pub(super) fn chose(&mut self, chosen: KernelChoice, note: String) {
+        (self.chosen, self.note) = (Some(chosen), Some(note));
+    }
+
+    /// Something to say first of all.
+    pub(super) fn warn(&mut self, words: String) {
+        self.note = Some(match self.note.take() {
+            Some(note) => format!("{words}; {note}"),
+            None => words,
+        });
     }
 
     /// The recurrent tier that serves.
@@ -377,7 +407,8 @@ impl Engine for CudaEngine {
             name: "cuda",
             detail: format!("{}, {} kernels", facts.name, self.plan.tier()),
             precision: self.queue.precision,
-            note: None,
+            note: self.note.clone(),
+            chosen: self.chosen,
         }
     }
 

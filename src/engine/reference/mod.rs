@@ -100,6 +100,7 @@ impl Engine for ReferenceEngine {
             detail: "f64, one thread".into(),
             precision: Precision::F32,
             note: None,
+            chosen: None,
         }
     }
 

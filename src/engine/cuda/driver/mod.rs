@@ -38,6 +38,8 @@ pub struct Facts {
     pub memory: u64,
     /// The CUDA version that the driver speaks, `13.0`.
     pub cuda: String,
+    /// Whether times say something about the device: not where it is emulated.
+    pub clock: bool,
     /// Libraries found, and why others were not: (name, version or reason).
     pub libraries: Vec<(String, String)>,
 }
