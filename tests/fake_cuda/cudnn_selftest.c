@@ -1,6 +1,7 @@
 // The fake cuDNN's own test, on the fake libcuda: the equations written down a second time, gradients by finite
 // differences, layers and lengths that differ, captures, and whether it notices misuse. Exits with 1 where it fails.
 // With "misuse" only that part, which makes it complain.
+#define _GNU_SOURCE
 #include <stdio.h>
 
 #include "cudnn_numbers.h"
@@ -253,6 +254,26 @@ static void check_cell(int cell, int bias, cudnnDataType_t type) {
   close_bench();
 }
 
+// NULL is zeros, or not wanted; descriptors are other ones by the time that the work happens.
+static void check_absent(int cell) {
+  open_bench(cell, CUDNN_RNN_DOUBLE_BIAS, CUDNN_DATA_FLOAT);
+  float y[ROWS * HIDDEN], dx[ROWS * IN];
+  void *zeros = memset(device(STATE * sizeof(float)), 0, STATE * sizeof(float));
+  bench.hx = bench.cx = bench.dhy = bench.dcy = zeros;
+  forward(), backward_data();
+  wait();
+  memcpy(y, bench.y, sizeof y), memcpy(dx, bench.dx, sizeof dx);
+  memset(bench.y, 0xff, sizeof y), memset(bench.dx, 0xff, sizeof dx);
+  bench.hx = bench.cx = bench.dhy = bench.dcy = bench.hy = bench.cy = bench.dhx = bench.dcx = NULL;
+  forward(), backward_data(), backward_weights();
+  OK(cudnnSetRNNDataDescriptor(bench.x_desc, CUDNN_DATA_HALF, CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_PACKED, 1, 1, 1, (int[]){1}, NULL));
+  OK(cudnnSetTensorNdDescriptor(bench.state, CUDNN_DATA_HALF, 3, (int[]){1, 1, 1}, (int[]){1, 1, 1}));
+  OK(set_up_network(CUDNN_RNN_ALGO_STANDARD, CUDNN_RNN_TANH, CUDNN_RNN_NO_BIAS, CUDNN_DATA_HALF));
+  wait();
+  EXPECT(!memcmp(y, bench.y, sizeof y) && !memcmp(dx, bench.dx, sizeof dx), "cell %d", cell);
+  close_bench();
+}
+
 static void check_numbers(void) {
   for (uint32_t half = 0; half < 65536; half++) {
     double a = from_half((uint16_t)half), b = from_bits(half << 16);
@@ -278,6 +299,15 @@ static void check_statuses(void) {
   IS(cudnnSetRNNDataDescriptor(bench.y_desc, CUDNN_DATA_FLOAT, CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_PACKED, 4, 2, HIDDEN, (int[]){3, 3}, NULL), BAD_PARAM);
   OK(cudnnSetRNNDataDescriptor(bench.y_desc, CUDNN_DATA_FLOAT, CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_PACKED, STEPS, BATCH, HIDDEN, (int[]){4, 2, 2}, NULL));
   IS(forward_into(CUDNN_FWD_MODE_INFERENCE, bench.work_size, 0, NULL), BAD_PARAM);
+  int32_t *kept = bench.lengths;
+  bench.lengths = NULL;
+  setenv("FAKE_CUDNN_VERSION", "8900", 1);
+  OK(cudnnSetRNNDataDescriptor(bench.y_desc, CUDNN_DATA_FLOAT, CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_PACKED, STEPS, BATCH, HIDDEN, lengths, NULL));
+  IS(forward_into(CUDNN_FWD_MODE_INFERENCE, bench.work_size, 0, NULL), BAD_PARAM);
+  setenv("FAKE_CUDNN_VERSION", "8901", 1);
+  OK(forward_into(CUDNN_FWD_MODE_INFERENCE, bench.work_size, 0, NULL));
+  bench.lengths = kept;
+  wait();
   size_t work, reserve;
   OK(set_up_network(CUDNN_RNN_ALGO_PERSIST_DYNAMIC, CUDNN_LSTM, CUDNN_RNN_DOUBLE_BIAS, CUDNN_DATA_FLOAT));
   IS(cudnnGetRNNTempSpaceSizes(bench.handle, bench.rnn, CUDNN_FWD_MODE_TRAINING, bench.x_desc, &work, &reserve), NOT_SUPPORTED);
@@ -285,6 +315,11 @@ static void check_statuses(void) {
   for (int i = 0; i < 2; i++)
     OK(cudnnSetRNNDataDescriptor(both[i], CUDNN_DATA_FLOAT, CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_PACKED, 2, BATCH, i ? HIDDEN : IN, (int[]){2, 2, 2}, NULL));
   memcpy(bench.lengths, (int[]){2, 2, 2}, sizeof lengths);
+  IS(forward_into(CUDNN_FWD_MODE_INFERENCE, bench.work_size, 0, NULL), BAD_PARAM);
+  void *graph;
+  EXPECT(cuStreamBeginCapture_v2(bench.stream, 1) == 0, "no capture");
+  IS(cudnnBuildRNNDynamic(bench.handle, bench.rnn, BATCH), EXECUTION_FAILED_CUDA_DRIVER);
+  EXPECT(cuStreamEndCapture(bench.stream, &graph) == 901, "the capture was not broken");
   IS(forward_into(CUDNN_FWD_MODE_INFERENCE, bench.work_size, 0, NULL), BAD_PARAM);
   OK(cudnnBuildRNNDynamic(bench.handle, bench.rnn, BATCH));
   OK(forward_into(CUDNN_FWD_MODE_INFERENCE, bench.work_size, 0, NULL));
@@ -324,6 +359,7 @@ int main(int count, char **arguments) {
   check_numbers();
   for (int cell = CUDNN_RNN_TANH; cell <= CUDNN_GRU; cell++) {
     for (int bias = CUDNN_RNN_NO_BIAS; bias <= CUDNN_RNN_SINGLE_REC_BIAS; bias++) check_cell(cell, bias, CUDNN_DATA_FLOAT);
+    check_absent(cell);
     check_cell(cell, CUDNN_RNN_DOUBLE_BIAS, CUDNN_DATA_HALF);
     check_cell(cell, CUDNN_RNN_DOUBLE_BIAS, CUDNN_DATA_BFLOAT16);
   }
