@@ -72,6 +72,14 @@ fn standard(width: usize, call_a_layer: bool) -> Choice {
     Choice { algorithm: Algorithm::Standard, width, call_a_layer, tf32: false }
 }
 
+/// The least that touches every call: what the tests of failures run.
+#[test]
+fn one_small_model_equals_the_reference() {
+    let shape = ModelShape { cell: CellKind::Lstm, vocab: 7, hidden: 11, layers: 2 };
+    let Some(mut engine) = engine(shape, Precision::F32) else { return };
+    contract::gradients_are_the_references(&mut engine, (5, 3), &plain(0.0), F32_BOUND, "small");
+}
+
 #[test]
 fn cut_chunks_equal_the_reference() {
     let Some(driver) = gpu() else { return };
@@ -79,7 +87,7 @@ fn cut_chunks_equal_the_reference() {
         for cell in CELLS {
             for (hidden, vocab, layers) in [(31, 17, 2), (33, 7, 3), (48, 9, 1)] {
                 for size in [(7, 3), (5, 17)] {
-                    if quick() && size != (7, 3) {
+                    if (quick() || precision != Precision::F32) && size != (7, 3) {
                         continue;
                     }
                     let shape = ModelShape { cell, vocab, hidden, layers };
@@ -98,33 +106,34 @@ fn cut_chunks_equal_the_reference() {
 fn chunks_without_starts_equal_the_reference_with_every_algorithm() {
     let Some(driver) = gpu() else { return };
     let mut served = 0;
-    for (precision, bound) in PRECISIONS {
-        for cell in CELLS {
-            let shape = ModelShape { cell, vocab: 20, hidden: 60, layers: 2 };
-            for choice in cudnn::choices(&shape, false) {
-                let case = format!("{choice}: {precision} {shape}");
-                // Three times the same size: direct, captured, replayed; from a carried state.
-                let chunks = [41, 42, 43].map(|seed| uncut(seed, 20, 6, 9));
-                let mut engine = match with_choice(&driver, shape, precision, choice) {
-                    Ok(engine) => engine,
-                    Err(why) => {
-                        println!("SKIP {case}: {why}");
-                        continue;
-                    }
-                };
-                if let Err(why) = engine.grad_chunk(&chunks[0], &plain(0.0)) {
+    let kinds = CELLS.map(|cell| (cell, PRECISIONS[0])).into_iter();
+    for (cell, (precision, bound)) in kinds.chain(PRECISIONS[1..].iter().map(|&kind| (CellKind::Lstm, kind)))
+    {
+        let shape = ModelShape { cell, vocab: 20, hidden: 30, layers: 2 };
+        for choice in cudnn::choices(&shape, false) {
+            let case = format!("{choice}: {precision} {shape}");
+            // Three times the same size: direct, captured, replayed; from a carried state.
+            let chunks = [41, 42, 43].map(|seed| uncut(seed, 20, 4, 5));
+            let tried = with_choice(&driver, shape, precision, choice).and_then(|mut engine| {
+                let tried = engine.grad_chunk(&chunks[0], &plain(0.0));
+                tried.map(|_| engine).map_err(|why| why.to_string())
+            });
+            match tried {
+                Ok(mut engine) => {
+                    engine.load_params(&weights(&shape, 3)).unwrap();
+                    contract::gradients_over_chunks(&mut engine, &chunks, &plain(0.0), bound, &case);
+                    served += 1;
+                }
+                Err(why) => {
                     let known = choice.algorithm != Algorithm::Standard && choice.width % 32 != 0;
                     assert!(known || !fake(), "{case}: {why}");
                     println!("SKIP {case}: {why}");
-                    continue;
                 }
-                let mut engine = with_choice(&driver, shape, precision, choice).unwrap();
-                contract::gradients_over_chunks(&mut engine, &chunks, &plain(0.0), bound, &case);
-                served += 1;
             }
         }
     }
-    assert!(served >= 3 * 3 * 6, "{served} ways served");
+    // STANDARD in six ways, for each of five kinds, is the least.
+    assert!(served >= 5 * 6, "{served} ways served");
 }
 
 #[test]
@@ -314,8 +323,8 @@ fn on_fakes() {
     for line in calls.lines() {
         let name = line.split_whitespace().next().unwrap_or("");
         match name {
-            "RNNBackwardWeights" => assert_eq!(before, "RNNBackwardData", "{line}"),
-            "RNNForward" | "RNNBackwardData" => {}
+            "RNNBackwardWeights_v8" => assert_eq!(before, "RNNBackwardData_v8", "{line}"),
+            "RNNForward" | "RNNBackwardData_v8" => {}
             _ => continue,
         }
         before = name;
@@ -329,15 +338,14 @@ fn a_library_that_is_missing_old_wrong_or_failing_is_told_of_on_fakes() {
         return;
     }
     // Gates swapped: the tests must see it.
-    let one = ["--exact", "cut_chunks_equal_the_reference"];
-    let quick = ("SONGRNN_TEST_QUICK", "1");
-    let Some((good, ..)) = on_the_fakes(&one, &[("FAKE_CUDNN_WRONG", "gates"), quick]) else { return };
+    let one = ["--exact", "one_small_model_equals_the_reference"];
+    let Some((good, ..)) = on_the_fakes(&one, &[("FAKE_CUDNN_WRONG", "gates")]) else { return };
     assert!(!good, "swapped gates were not noticed");
     // And timing must not choose it: every cuDNN way is said to compute something else.
     let choose = ["--exact", "timing_chooses_and_remembers"];
     let (good, text, _) = on_the_fakes(&choose, &[("FAKE_CUDNN_WRONG", "gates")]).unwrap();
     assert!(!good && text.contains("computes something else"), "{text}");
-    let (good, text, _) = on_the_fakes(&one, &[("FAKE_CUDNN_VERSION", "8907"), quick]).unwrap();
+    let (good, text, _) = on_the_fakes(&one, &[("FAKE_CUDNN_VERSION", "8907")]).unwrap();
     assert!(good && text.contains("SKIP: cuDNN 8.9 is too old"), "{text}");
     for (call, words) in [
         ("cudnnCreate:1:5000", "SKIP: cuDNN 9"),
@@ -347,7 +355,7 @@ fn a_library_that_is_missing_old_wrong_or_failing_is_told_of_on_fakes() {
         ("cudnnRNNBackwardData_v8:1:4000", "cudnnRNNBackwardData_v8 failed"),
         ("cudnnRNNBackwardWeights_v8:1:3000", "cudnnRNNBackwardWeights_v8"),
     ] {
-        let (_, text, _) = on_the_fakes(&one, &[("FAKE_CUDNN_FAIL", call), quick]).unwrap();
+        let (_, text, _) = on_the_fakes(&one, &[("FAKE_CUDNN_FAIL", call)]).unwrap();
         assert!(text.contains(words), "{call}: {text}");
         // A descriptor or a buffer that was lost shows when the libraries are closed.
         assert!(!text.contains("alive") && !text.contains("left over"), "{call}: {text}");
