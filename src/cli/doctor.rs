@@ -201,6 +201,9 @@ fn describe_cuda(cuda: &Cuda, line: &mut impl FnMut(&str, String)) {
                 gpu.cuda,
             ),
         );
+        if let Some(error) = &gpu.error {
+            line("", format!("cannot be opened: {error}"));
+        }
         for (name, state) in &gpu.libraries {
             line("", format!("{name}: {state}"));
         }

@@ -17,7 +17,7 @@ use super::CudaEngine;
 use super::driver::Driver;
 use super::rnn::cudnn::{self, Choice};
 use super::rnn::{RnnPlan, Wanted, fused, stepwise};
-use crate::engine::{Chunk, Engine, EngineError, Hyper, Kernel, Precision};
+use crate::engine::{Chunk, Engine, EngineError, Hyper, Kernel, Precision, Stats};
 use crate::model::{ModelShape, init};
 use crate::optim::Optimizer;
 
@@ -101,6 +101,8 @@ const TUNE: usize = 350;
 /// Rounds of a way, and steps in a round.
 const ROUNDS: usize = 5;
 const STEPS: usize = 5;
+/// Steps until f16's loss scale must have found its place.
+const LOSS_SCALES: usize = 20;
 /// A way whose first round takes so many times the best so far is not timed further.
 const HOPELESS: f64 = 3.0;
 
@@ -229,8 +231,15 @@ fn steps(engine: &mut CudaEngine, size: ChunkSize, limit: f64) -> Result<Timing,
         time: 0,
         skip_above: f32::INFINITY,
     };
-    let ticket = engine.train_chunk(&chunk, &hyper)?;
-    let first = engine.sync(ticket)?;
+    // f16 halves its loss scale until a step is good: the first good one is compared.
+    let mut first = Stats::default();
+    for _ in 0..LOSS_SCALES {
+        let ticket = engine.train_chunk(&chunk, &hyper)?;
+        first = engine.sync(ticket)?;
+        if first.updated {
+            break;
+        }
+    }
     for _ in 0..2 {
         let ticket = engine.train_chunk(&chunk, &hyper)?;
         engine.sync(ticket)?;
