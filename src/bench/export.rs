@@ -104,7 +104,7 @@ fn printed(results: &[CaseResult], peers: &Peers, from: &Provenance) -> Vec<Prin
         }
         if let Some(versus) = &result.versus {
             let row = versus.peer_row(&result.case, from);
-            all.push(Printed { cells: cells(&row, None), words: vec![versus.describe()] });
+            all.push(Printed { cells: cells(&row, None), words: versus.describe() });
         }
         if let (Some(error), false) = (&result.error, result.lines.is_empty()) {
             if let Some(last) = all.last_mut() {

@@ -107,8 +107,11 @@ impl Axis {
     }
 }
 
-/// A tick's label: few digits, no trailing zeros.
+/// A tick's label: sizes in full, times in few digits, no trailing zeros.
 fn label(value: f64) -> String {
+    if value.fract() == 0.0 {
+        return format!("{value}");
+    }
     let text = significant(value, 3);
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').into() } else { text }
 }
@@ -166,7 +169,8 @@ pub fn svg(rows: &[Row], caption: &str) -> Result<String, String> {
     };
     let across = panels.len().min(ACROSS);
     let (cell_width, cell_height) = (LEFT + WIDTH + RIGHT, TOP + HEIGHT + BOTTOM);
-    let width = across as f64 * cell_width;
+    let words = LEFT + ADVANCE * 17.0 * caption.chars().count() as f64 + RIGHT;
+    let width = (across as f64 * cell_width).max(words);
 
     // The legend, wrapped.
     let (mut legend, mut x, mut y) = (String::new(), LEFT, TITLE + 12.0);

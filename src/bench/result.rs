@@ -207,7 +207,10 @@ impl Base<'_> {
             note.push(format!("no figure: {} ms is lost in the noise", ms.median));
         }
         if self.info.name == "cpu" {
-            note.push(format!("{} threads", case.threads));
+            note.push(match case.threads {
+                1 => "1 thread".into(),
+                n => format!("{n} threads"),
+            });
         }
         if let (Some(gflops), Some(us)) = (line.gflops, line.us_per_recurrent_step) {
             let share = match (line.share(), self.ceiling) {
@@ -216,7 +219,7 @@ impl Base<'_> {
                 }
                 _ => String::new(),
             };
-            note.push(format!("{us:.2} us a recurrent step; {gflops:.1} GFLOP/s of products{share}"));
+            note.push(format!("{us:.2} us a recurrent step, {gflops:.1} GFLOP/s of products{share}"));
         }
         if what != "sample" {
             note.push(match case.tune_starts {

@@ -9,7 +9,7 @@ use super::cases::{Case, What};
 use super::peak;
 use crate::engine::{EngineInfo, Precision};
 
-/// Seconds spent on measuring one peak.
+/// Most seconds spent on measuring one peak; less where cases take less.
 const SECONDS: f64 = 0.25;
 
 /// Bytes of each buffer of the copy, a thread.
@@ -52,6 +52,7 @@ pub fn bytes(case: &Case) -> u64 {
 /// Measured peaks, each measured when it is first asked for.
 #[derive(Debug, Default)]
 pub struct Ceilings {
+    seconds: f64,
     f32: HashMap<(&'static str, usize), Option<f64>>,
     bf16: HashMap<usize, Option<f64>>,
     copy: HashMap<usize, f64>,
@@ -69,19 +70,25 @@ pub struct Ceiling {
 }
 
 impl Ceilings {
+    /// None measured yet, for cases that take `seconds` each.
+    pub fn new(seconds: f64) -> Ceilings {
+        Ceilings { seconds: seconds.min(SECONDS), ..Ceilings::default() }
+    }
+
     /// The processor's peak for an engine and number of threads; None on a GPU, whose peak is not measured here. bf16
-    /// is held against bf16's where the machine has such instructions, whether or not the engine uses them.
+    /// is held against the better of f32's and bf16's, whichever instructions the engine uses.
     pub fn of(&mut self, info: &EngineInfo, threads: usize) -> Option<Ceiling> {
         let tier = info.tier.filter(|_| info.name == "cpu")?;
-        let own = || peak::f32_gflops(tier, threads, SECONDS);
+        let seconds = self.seconds;
+        let own = || peak::f32_gflops(tier, threads, seconds);
         let own = *self.f32.entry((tier, threads)).or_insert_with(own);
         let bf16 = (info.precision == Precision::Bf16)
-            .then(|| *self.bf16.entry(threads).or_insert_with(|| peak::bf16_gflops(threads, SECONDS)))
+            .then(|| *self.bf16.entry(threads).or_insert_with(|| peak::bf16_gflops(threads, seconds)))
             .flatten();
         let (gflops, of) = match (bf16, tier) {
-            (Some(bf16), _) => (bf16, "bf16 dot product avx512"),
-            (None, "avx512") => (own?, "f32 fma avx512"),
-            (None, _) => (own?, "f32 fma avx2"),
+            (Some(bf16), _) if own.is_none_or(|own| bf16 > own) => (bf16, "bf16 dot product avx512"),
+            (_, "avx512") => (own?, "f32 fma avx512"),
+            (_, _) => (own?, "f32 fma avx2"),
         };
         let copy_gb_s = *self.copy.entry(threads).or_insert_with(|| peak::copy_gb_s(threads, COPY_BYTES));
         Some(Ceiling { gflops, of, copy_gb_s })

@@ -15,7 +15,7 @@ use super::cases::{Case, What};
 use super::measure::{Measured, Session};
 use super::provenance::Provenance;
 use super::record::Row;
-use super::result::sizes;
+use super::result::{ENGINE, sizes};
 use super::stats::Summary;
 
 /// Fewest pairs of measurements.
@@ -77,7 +77,7 @@ impl Versus {
         let base = sizes(case, what, from);
         let precision = self.word("precision");
         let ratio = self.ratio().map_or(String::new(), |ratio| format!("; takes {ratio:.2} times as long"));
-        let note = format!("measured in turn with {}{ratio}; {}", super::result::ENGINE, self.word("note"));
+        let note = format!("measured in turn with {}{ratio}; {}", ENGINE, self.word("note"));
         Row {
             commit: String::new(),
             device: self.word("device"),
@@ -114,28 +114,26 @@ impl Versus {
         })
     }
 
-    /// One line for people.
-    pub fn describe(&self) -> String {
+    /// Three lines for people.
+    pub fn describe(&self) -> Vec<String> {
         let (Some(ours), Some(theirs), Some(pairs), Some(ratio)) =
             (self.ours(), self.theirs(), self.pair_ratios(), self.ratio())
         else {
-            return "nothing was measured".into();
+            return vec!["nothing was measured".into()];
         };
-        format!(
-            "{}: {:.4} ms a step (quartiles {:.4} to {:.4}); {} in turn with it: {:.4} ms ({:.4} to {:.4}); ratio of the \
-             medians {ratio:.2}, pair by pair {:.2} to {:.2} (quartiles, {} pairs)",
-            self.peer_name(),
-            theirs.median,
-            theirs.low,
-            theirs.high,
-            super::result::ENGINE,
-            ours.median,
-            ours.low,
-            ours.high,
-            pairs.low,
-            pairs.high,
-            pairs.count,
-        )
+        let peer = self.peer_name();
+        let width = peer.len().max(ENGINE.len());
+        let side = |name: &str, ms: Summary| {
+            format!("{name:<width$}  {:.4} ms a step, quartiles {:.4} to {:.4}", ms.median, ms.low, ms.high)
+        };
+        vec![
+            side(&peer, theirs),
+            side(ENGINE, ours),
+            format!(
+                "measured in turn, {} pairs: ratio of the medians {ratio:.2}, of the pairs {:.2} to {:.2} (quartiles)",
+                pairs.count, pairs.low, pairs.high
+            ),
+        ]
     }
 }
 
@@ -274,6 +272,11 @@ mod tests {
         assert_eq!((row.ms_per_step, row.repeats), (Some(4.0), Some(3)));
         assert_eq!(row.chars_per_second, Some(1_600_000.0));
         assert!(row.note.contains("2.00 times") && row.engine == "pytorch", "{row:?}");
-        assert!(versus.describe().contains("pytorch (eager): 4.0000 ms a step"), "{}", versus.describe());
+        let words = versus.describe();
+        assert!(words[0].starts_with("pytorch (eager)  4.0000 ms a step"), "{words:?}");
+        assert!(
+            words[2].contains("3 pairs: ratio of the medians 2.00, of the pairs 1.50 to 3.00"),
+            "{words:?}"
+        );
     }
 }

@@ -156,7 +156,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
     }
     let from = Provenance::here(args.machine.as_deref());
     let budget = Budget { repeats: args.repeats, seconds: args.seconds };
-    let mut ceilings = Ceilings::default();
+    let mut ceilings = Ceilings::new(args.seconds);
     let mut results: Vec<CaseResult> = Vec::new();
     for (i, case) in cases.iter().enumerate() {
         let kernel = if case.device == Device::Cpu { "" } else { case.kernel.name() };
