@@ -11,6 +11,7 @@ use crate::engine::cuda::driver::{Facts, real};
 use crate::engine::cuda::images;
 use crate::engine::cuda::report::{self, Served};
 use crate::engine::{self, Device, EngineSpec, Precision};
+use crate::machine;
 use crate::model::{CellKind, ModelShape};
 
 /// What is typed after `doctor`.
@@ -107,23 +108,22 @@ pub fn run(args: &DoctorArgs) -> anyhow::Result<Outcome> {
 }
 
 fn examine() -> Report {
-    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let (cpuinfo, meminfo) = (machine::cpuinfo(), machine::meminfo());
     Report {
         version: env!("CARGO_PKG_VERSION"),
         optimised: !cfg!(debug_assertions),
         os: std::env::consts::OS,
         arch: std::env::consts::ARCH,
         cpu: Cpu {
-            model: cpu_model(&cpuinfo),
-            cores: cores(&cpuinfo),
-            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            model: machine::cpu_model(&cpuinfo),
+            cores: machine::cores(&cpuinfo),
+            threads: machine::threads(),
             features: features(),
         },
         memory: Memory {
-            total_bytes: kibibytes(&meminfo, "MemTotal"),
-            available_bytes: kibibytes(&meminfo, "MemAvailable"),
-            limit_bytes: memory_limit(),
+            total_bytes: machine::kibibytes(&meminfo, "MemTotal"),
+            available_bytes: machine::kibibytes(&meminfo, "MemAvailable"),
+            limit_bytes: machine::memory_limit(),
         },
         engine: engine_report(),
         cuda: cuda(),
@@ -243,43 +243,6 @@ fn features() -> Vec<Feature> {
     found.into_iter().map(|(name, found)| Feature { name, found }).collect()
 }
 
-/// The value of the first `key : value` line of Linux' cpuinfo.
-fn field<'a>(block: &'a str, key: &str) -> Option<&'a str> {
-    block.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        (name.trim() == key).then(|| value.trim())
-    })
-}
-
-fn cpu_model(cpuinfo: &str) -> Option<String> {
-    ["model name", "Model", "Hardware"].iter().find_map(|key| field(cpuinfo, key)).map(String::from)
-}
-
-/// Distinct (package, core) pairs of Linux' cpuinfo.
-fn cores(cpuinfo: &str) -> Option<usize> {
-    let mut cores: Vec<(&str, &str)> = cpuinfo
-        .split("\n\n")
-        .filter_map(|block| Some((field(block, "physical id")?, field(block, "core id")?)))
-        .collect();
-    cores.sort_unstable();
-    cores.dedup();
-    (!cores.is_empty()).then_some(cores.len())
-}
-
-/// A `Name:   123 kB` line of Linux' meminfo, in bytes.
-fn kibibytes(meminfo: &str, key: &str) -> Option<u64> {
-    field(meminfo, key)?.strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-}
-
-/// The memory limit of the control group, versions 2 and 1; None where there is none.
-fn memory_limit() -> Option<u64> {
-    ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
-        .iter()
-        .find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok())
-        // Version 1 writes a number near 2^63 for "no limit".
-        .filter(|&bytes| bytes < 1 << 60)
-}
-
 fn describe(report: &Report) -> String {
     let unknown = UNKNOWN;
     let list = |found: bool| {
@@ -321,27 +284,4 @@ fn describe(report: &Report) -> String {
     );
     describe_cuda(&report.cuda, &mut line);
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CPUINFO: &str = "processor\t: 0\nmodel name\t: Test CPU @ 2.0GHz\nphysical id\t: 0\ncore id\t\t: 0\n\n\
-                           processor\t: 1\nmodel name\t: Test CPU @ 2.0GHz\nphysical id\t: 0\ncore id\t\t: 0\n\n\
-                           processor\t: 2\nmodel name\t: Test CPU @ 2.0GHz\nphysical id\t: 0\ncore id\t\t: 1\n";
-
-    #[test]
-    fn reads_what_linux_tells() {
-        assert_eq!(cpu_model(CPUINFO).as_deref(), Some("Test CPU @ 2.0GHz"));
-        assert_eq!(cores(CPUINFO), Some(2), "two threads of one core are one core");
-        let meminfo = "MemTotal:       16 kB\nMemAvailable:    4 kB\n";
-        assert_eq!(kibibytes(meminfo, "MemAvailable"), Some(4096));
-    }
-
-    #[test]
-    fn says_so_where_it_knows_nothing() {
-        assert_eq!((cpu_model(""), cores(""), kibibytes("", "MemTotal")), (None, None, None));
-        assert_eq!(kibibytes("MemTotal: lots", "MemTotal"), None);
-    }
 }

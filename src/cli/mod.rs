@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand. Arguments are kept as typed here and resolved into plain
 //! configuration structs before anything runs.
 
+mod bench;
 mod check;
 mod completions;
 mod doctor;
@@ -38,6 +39,10 @@ pub enum Command {
     Sample(sample::SampleArgs),
     /// Tell a model's loss over some tunes
     Eval(eval::EvalArgs),
+    /// Measure training, sampling and the recurrent layers alone, beside other programs where asked to
+    ///
+    /// Medians over repeats of whole steps. What can be measured, how, and what stands beside it: docs/benchmarks.md.
+    Bench(Box<bench::BenchArgs>),
     /// Pack files of tunes into one file that the trainer maps into memory
     Pack(pack::Args),
     /// Tell what is in a packed corpus, in files of tunes, or in a model: tunes, characters, vocabulary, splits, shape
@@ -104,6 +109,7 @@ fn run(cli: &Cli) -> anyhow::Result<Outcome> {
         Command::Train(args) => train::run(args),
         Command::Sample(args) => sample::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Pack(args) => pack::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Check(args) => check::run(args),

@@ -213,6 +213,24 @@ pub struct LayerActivations {
     pub gates: Vec<f32>,
 }
 
+/// What a device and its software call themselves; None where there is no such thing or it is not known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeviceFacts {
+    /// `cpu`, `NVIDIA H100 80GB HBM3`, `emulated sm_90`.
+    pub name: String,
+    /// The CUDA version that the driver speaks, `13.0`.
+    pub cuda: Option<String>,
+    /// cuDNN's version, where it was found.
+    pub cudnn: Option<String>,
+}
+
+impl DeviceFacts {
+    /// This machine's processor.
+    pub fn cpu() -> DeviceFacts {
+        DeviceFacts { name: "cpu".into(), ..DeviceFacts::default() }
+    }
+}
+
 /// What an engine is, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineInfo {
@@ -220,6 +238,10 @@ pub struct EngineInfo {
     pub name: &'static str,
     /// Which code serves this machine: `avx2+fma, 2 threads`, ...
     pub detail: String,
+    /// Which kernels run the recurrent layers: `avx512`, `fused`, ...; None where there is but one kind.
+    pub tier: Option<&'static str>,
+    /// The device, as far as it is known.
+    pub device: DeviceFacts,
     /// Storage precision.
     pub precision: Precision,
     /// Why this engine was chosen, where the choice was left to the program and there is something to say.

@@ -54,7 +54,7 @@ impl Batch {
             slice.read(chunk);
             run_slice(work, pass, slice);
             // A training pass still needs h[0]: its owner carries after the gradients.
-            if work != Work::Train {
+            if !matches!(work, Work::Train | Work::Layers) {
                 slice.carry(rows(slice), pass.steps);
             }
         });

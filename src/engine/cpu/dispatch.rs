@@ -19,6 +19,8 @@ use crate::model::CellKind;
 pub enum Work {
     /// Forward, loss, backward.
     Train,
+    /// Forward and backward of the recurrent layers alone, from the gradient of their output that is there.
+    Layers,
     /// Forward and loss.
     Evaluate,
     /// Forward, and the logits of the last step.
@@ -41,6 +43,7 @@ unsafe fn slice<S: Simd, const A: usize, const B: usize, const MR: usize, const 
             head::losses::<S, MR, NV, true>(pass, slice);
             backward::<S, B, MR, NV>(pass, slice);
         }
+        Work::Layers => backward::<S, B, MR, NV>(pass, slice),
         Work::Evaluate => head::losses::<S, MR, NV, false>(pass, slice),
         Work::Logits => head::logits::<S, MR, NV>(pass, slice, pass.steps - 1),
         Work::States => {}

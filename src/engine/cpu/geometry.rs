@@ -59,6 +59,15 @@ impl Isa {
         all
     }
 
+    /// The name in records of speed: `portable`, `avx2`, `avx512`.
+    pub fn tier(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+        }
+    }
+
     /// f32 a vector.
     pub fn lanes(self) -> usize {
         if self == Isa::Avx512 { 16 } else { 8 }

@@ -163,46 +163,69 @@ unsafe fn add_row<S: Simd>(to: *mut f32, row: *const f32) {
     }
 }
 
-/// Moves the jobs' sums into arena order [params], times `factor`.
-pub fn collect(geo: &Geometry, jobs: &[Job], factor: f32, grads: &mut [f32]) {
-    let panel = geo.isa.panel();
-    let shape = &geo.shape;
-    let (hidden, gates, vocab) = (shape.hidden, geo.gates, shape.vocab);
-    let panels_of = |source: Source| {
+/// The jobs' sums of one product, on their way into arena order.
+struct Sums<'a> {
+    panels: &'a [Job],
+    panel: usize,
+    hidden: usize,
+    /// G for gate rows, 0 for the head's classes.
+    gates: usize,
+    factor: f32,
+}
+
+impl<'a> Sums<'a> {
+    fn of(geo: &Geometry, jobs: &'a [Job], source: Source, factor: f32) -> Sums<'a> {
         let first = jobs.iter().position(|job| job.source == source).unwrap_or(0);
-        &jobs[first..]
-    };
-    // Column j of the packed order is u * G + g for gates (row g * H + u of the arena), the class itself for the head.
-    let matrix = |source: Source, grads: &mut [f32], depth: usize, gates: usize| {
-        let panels = panels_of(source);
+        let gates = if source == Source::Head { 0 } else { geo.gates };
+        Sums { panels: &jobs[first..], panel: geo.isa.panel(), hidden: geo.shape.hidden, gates, factor }
+    }
+
+    /// Column of the packed order, u * G + g for gates, of row g * H + u of the arena; the class itself for the head.
+    fn column(&self, row: usize) -> usize {
+        if self.gates == 0 { row } else { row % self.hidden * self.gates + row / self.hidden }
+    }
+
+    fn matrix(&self, grads: &mut [f32], depth: usize) {
         grads.par_chunks_exact_mut(depth).enumerate().for_each(|(row, out)| {
-            let j = if gates == 0 { row } else { row % hidden * gates + row / hidden };
-            let sums = panels[j / panel].sums.as_slice();
+            let j = self.column(row);
+            let sums = self.panels[j / self.panel].sums.as_slice();
             for (k, out) in out.iter_mut().enumerate() {
-                *out = sums[k * panel + j % panel] * factor;
+                *out = sums[k * self.panel + j % self.panel] * self.factor;
             }
         });
-    };
-    let bias = |source: Source, grads: &mut [f32], gates: usize| {
-        let panels = panels_of(source);
+    }
+
+    fn bias(&self, grads: &mut [f32]) {
         for (row, out) in grads.iter_mut().enumerate() {
-            let j = if gates == 0 { row } else { row % hidden * gates + row / hidden };
-            let job = &panels[j / panel];
-            *out = job.sums.as_slice()[job.depth * panel + j % panel] * factor;
-        }
-    };
-    for layer in 0..shape.layers {
-        let at = shape.layer_ranges(layer);
-        let (source, depth) =
-            if layer == 0 { (Source::Characters, vocab) } else { (Source::Input(layer), hidden) };
-        matrix(source, &mut grads[at.weight_ih], depth, gates);
-        matrix(Source::Recurrent(layer), &mut grads[at.weight_hh], hidden, gates);
-        bias(source, &mut grads[at.bias_ih], gates);
-        if !at.bias_hh.is_empty() {
-            bias(Source::Recurrent(layer), &mut grads[at.bias_hh], gates);
+            let j = self.column(row);
+            let job = &self.panels[j / self.panel];
+            *out = job.sums.as_slice()[job.depth * self.panel + j % self.panel] * self.factor;
         }
     }
-    let (head, head_bias) = shape.head_ranges();
-    matrix(Source::Head, &mut grads[head], hidden, 0);
-    bias(Source::Head, &mut grads[head_bias], 0);
+}
+
+/// Moves the recurrent layers' sums into arena order [params], times `factor`.
+pub fn collect_layers(geo: &Geometry, jobs: &[Job], factor: f32, grads: &mut [f32]) {
+    let (hidden, vocab) = (geo.shape.hidden, geo.shape.vocab);
+    for layer in 0..geo.shape.layers {
+        let at = geo.shape.layer_ranges(layer);
+        let (source, depth) =
+            if layer == 0 { (Source::Characters, vocab) } else { (Source::Input(layer), hidden) };
+        let (input, recurrent) =
+            (Sums::of(geo, jobs, source, factor), Sums::of(geo, jobs, Source::Recurrent(layer), factor));
+        input.matrix(&mut grads[at.weight_ih], depth);
+        recurrent.matrix(&mut grads[at.weight_hh], hidden);
+        input.bias(&mut grads[at.bias_ih]);
+        if !at.bias_hh.is_empty() {
+            recurrent.bias(&mut grads[at.bias_hh]);
+        }
+    }
+}
+
+/// The same for the head's sums.
+pub fn collect_head(geo: &Geometry, jobs: &[Job], factor: f32, grads: &mut [f32]) {
+    let (weight, bias) = geo.shape.head_ranges();
+    let sums = Sums::of(geo, jobs, Source::Head, factor);
+    sums.matrix(&mut grads[weight], geo.shape.hidden);
+    sums.bias(&mut grads[bias]);
 }

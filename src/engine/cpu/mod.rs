@@ -27,7 +27,7 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 
 use super::{
-    Chunk, Engine, EngineError, EngineInfo, EngineSpec, EngineState, FIRST_LOSS_SCALE, Hyper,
+    Chunk, DeviceFacts, Engine, EngineError, EngineInfo, EngineSpec, EngineState, FIRST_LOSS_SCALE, Hyper,
     LayerActivations, Precision, SampleRequest, SampledTune, Stats, Ticket,
 };
 use crate::model::{CellKind, ModelShape};
@@ -36,7 +36,7 @@ use dispatch::{Work, run_gradient, run_update};
 use forward::{Dropout, Pass};
 use geometry::Geometry;
 pub use geometry::Isa;
-use gradient::Job;
+use gradient::{Job, Source};
 use space::Use;
 use update::{BLOCK, Step};
 use weights::Weights;
@@ -122,16 +122,22 @@ impl CpuEngine {
         Pass { geo, weights, precision, steps, dropout: None, gradient_scale: 0.0 }
     }
 
+    /// Memory for gradients, from the first time they are needed.
+    fn prepare_gradients(&mut self) -> Result<(), EngineError> {
+        if self.jobs.is_empty() {
+            self.jobs = gradient::jobs(&self.geo)?;
+            self.grads = zeros(self.params.len(), "gradients")?;
+        }
+        Ok(())
+    }
+
     /// Forward and backward over a chunk; gradients into `self.grads`, unscaled; the state is carried.
     fn gradients(&mut self, chunk: &Chunk, hyper: &Hyper) -> Result<Stats, EngineError> {
         chunk.check(self.geo.shape.vocab)?;
-        let geo = &self.geo;
         let dropout = hyper.dropout > 0.0;
-        self.training.fit(geo, Use::Training { dropout }, chunk.streams, chunk.steps)?;
-        if self.jobs.is_empty() {
-            self.jobs = gradient::jobs(geo)?;
-            self.grads = zeros(self.params.len(), "gradients")?;
-        }
+        self.training.fit(&self.geo, Use::Training { dropout }, chunk.streams, chunk.steps)?;
+        self.prepare_gradients()?;
+        let geo = &self.geo;
         let predicted = chunk.predicted();
         let pass = Pass {
             dropout: dropout.then_some(Dropout {
@@ -148,7 +154,8 @@ impl CpuEngine {
             training.run(Work::Train, &pass, chunk);
             let slices = &training.slices;
             jobs.par_iter_mut().for_each(|job| run_gradient(geo, slices, chunk.steps, job));
-            gradient::collect(geo, jobs, unscale, grads);
+            gradient::collect_layers(geo, jobs, unscale, grads);
+            gradient::collect_head(geo, jobs, unscale, grads);
             training.carry(geo, chunk.steps);
             // Partial sums over fixed blocks, added in order: the same for any number of threads.
             let squares: Vec<f64> = grads
@@ -240,6 +247,8 @@ impl Engine for CpuEngine {
         EngineInfo {
             name: "cpu",
             detail: format!("{}, {} threads", self.geo.isa, self.pool.current_num_threads()),
+            tier: Some(self.geo.isa.tier()),
+            device: DeviceFacts::cpu(),
             precision: self.precision,
             note: self.note.clone(),
             chosen: None,
@@ -393,6 +402,29 @@ impl Engine for CpuEngine {
             self.training.fit(&self.geo, Use::Training { dropout: false }, streams, 1)?;
             self.training.import(&self.geo, &state.h, &state.c);
         }
+        Ok(())
+    }
+
+    fn layers(&mut self, chunk: &Chunk, backward: bool) -> Result<(), EngineError> {
+        chunk.check(self.geo.shape.vocab)?;
+        self.training.fit(&self.geo, Use::Training { dropout: false }, chunk.streams, chunk.steps)?;
+        if backward {
+            self.prepare_gradients()?;
+        }
+        let geo = &self.geo;
+        let pass = CpuEngine::pass(geo, &self.weights, self.precision, chunk.steps);
+        let (training, jobs, grads) = (&mut self.training, &mut self.jobs, &mut self.grads);
+        self.pool.install(|| {
+            if !backward {
+                return training.run(Work::States, &pass, chunk);
+            }
+            training.run(Work::Layers, &pass, chunk);
+            let slices = &training.slices;
+            let layers = jobs.par_iter_mut().filter(|job| job.source != Source::Head);
+            layers.for_each(|job| run_gradient(geo, slices, chunk.steps, job));
+            gradient::collect_layers(geo, jobs, 1.0, grads);
+            training.carry(geo, chunk.steps);
+        });
         Ok(())
     }
 

@@ -73,3 +73,45 @@ fn not_a_number_stays_one_and_infinities_saturate() {
     assert!(nan.is_nan());
     assert_eq!((low, high), (-1.0, 1.0));
 }
+
+/// The layers alone give the states of a whole step and, from the same gradient of their output, the same weight
+/// gradients, bit for bit; the head's are left alone.
+#[test]
+fn layers_alone_do_what_a_whole_step_does_to_them() {
+    use super::{Chunk, CpuEngine, Engine, EngineSpec, Precision};
+    use crate::model::{CellKind, ModelShape, init};
+    for cell in [CellKind::Lstm, CellKind::Gru, CellKind::Rnn] {
+        let shape = ModelShape { cell, vocab: 11, hidden: 19, layers: 1 };
+        let mut engine = CpuEngine::new(&EngineSpec::cpu(shape, Precision::F32, 2)).unwrap();
+        let params = init::uniform(&shape, 3);
+        engine.load_params(&params).unwrap();
+        let mut chunk = Chunk::new(7, 5);
+        for i in 0..35 {
+            chunk.ids[i] = (i * 5 % 11) as u16;
+            chunk.targets[i] = (i * 3 % 11) as u16;
+        }
+        chunk.resets[13] = 1;
+        let hyper = super::super::Hyper {
+            optimizer: crate::optim::Optimizer::ADAM,
+            lr: 0.0,
+            clip: 0.0,
+            weight_decay: 0.0,
+            dropout: 0.0,
+            seed: 1,
+            time: 0,
+            skip_above: f32::INFINITY,
+        };
+        let (_, whole) = engine.grad_chunk(&chunk, &hyper).unwrap();
+        let states = engine.save_state().unwrap();
+        engine.load_params(&params).unwrap();
+        engine.grads.fill(7.0);
+        engine.layers(&chunk, true).unwrap();
+        let head = shape.head_ranges().0.start;
+        assert_eq!(engine.grads[..head], whole[..head], "{cell}");
+        assert!(engine.grads[head..].iter().all(|&g| g == 7.0), "{cell}");
+        assert_eq!(engine.save_state().unwrap(), states, "{cell}");
+        engine.load_params(&params).unwrap();
+        engine.layers(&chunk, false).unwrap();
+        assert_eq!(engine.save_state().unwrap(), states, "{cell}, forward alone");
+    }
+}

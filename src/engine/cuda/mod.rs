@@ -406,6 +406,8 @@ impl Engine for CudaEngine {
         EngineInfo {
             name: "cuda",
             detail: format!("{}, {} kernels", facts.name, self.plan.tier()),
+            tier: Some(self.plan.tier()),
+            device: facts.for_people(),
             precision: self.queue.precision,
             note: self.note.clone(),
             chosen: self.chosen,

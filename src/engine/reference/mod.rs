@@ -8,8 +8,8 @@ pub mod update;
 use std::collections::HashMap;
 
 use super::{
-    Chunk, Engine, EngineError, EngineInfo, EngineState, Hyper, LayerActivations, Precision, SampleRequest,
-    SampledTune, Stats, Ticket,
+    Chunk, DeviceFacts, Engine, EngineError, EngineInfo, EngineState, Hyper, LayerActivations, Precision,
+    SampleRequest, SampledTune, Stats, Ticket,
 };
 use crate::model::ModelShape;
 use network::{Forward, State};
@@ -98,6 +98,8 @@ impl Engine for ReferenceEngine {
         EngineInfo {
             name: "reference",
             detail: "f64, one thread".into(),
+            tier: None,
+            device: DeviceFacts::cpu(),
             precision: Precision::F32,
             note: None,
             chosen: None,

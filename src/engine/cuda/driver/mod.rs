@@ -44,6 +44,19 @@ pub struct Facts {
     pub libraries: Vec<(String, String)>,
 }
 
+impl Facts {
+    /// The names and versions alone. A library's entry is its version where it was found, else the reason.
+    pub fn for_people(&self) -> crate::engine::DeviceFacts {
+        let version = |text: &&String| text.starts_with(|c: char| c.is_ascii_digit());
+        let cudnn = self.libraries.iter().find(|(name, _)| name == "cuDNN").map(|(_, version)| version);
+        crate::engine::DeviceFacts {
+            name: self.name.clone(),
+            cuda: Some(self.cuda.clone()),
+            cudnn: cudnn.filter(version).cloned(),
+        }
+    }
+}
+
 /// One kernel launch.
 #[derive(Debug, Clone, Copy)]
 pub struct Launch<'a> {
