@@ -433,6 +433,13 @@ def measure(case, precision, tier, seconds, machine):
             times.append(run_steps(step, group, device))
         return [finished(row, case["what"], case, times, base_note(case, how))]
     parts = [layer(case, precision, tier, backward) for backward in (False, True)]
+    note = base_note(case, "nn module alone, one-hot input made before")
+    return forward_and_backward(case, row, parts, seconds, note)
+
+
+def forward_and_backward(case, row, parts, seconds, note):
+    """Rows of a forward pass, and of what forward and backward take longer, measured in turn."""
+    device = device_of(case)
     for part in parts:
         warm(part, device)
     group, forward, longer, begun = group_of(case, parts[1], device), [], [], time.perf_counter()
@@ -440,11 +447,18 @@ def measure(case, precision, tier, seconds, machine):
         one, both = (run_steps(part, group, device) for part in parts)
         forward.append(one)
         longer.append(both - one)
-    note = base_note(case, "nn module alone, one-hot input made before")
     return [
         finished(row, "layer_fwd", case, forward, f"forward, recording for backward; {note}"),
         finished(row, "layer_bwd", case, longer, f"what forward and backward took longer than forward; {note}"),
     ]
+
+
+def layer_rows(case, precision, tier, arguments, engine, build):
+    """Rows of another library's layers, made by `build(case, precision, tier, backward)`."""
+    parts = [build(case, precision, tier, backward) for backward in (False, True)]
+    torch.cuda.reset_peak_memory_stats()
+    row = dict(base_row(case, precision, tier, arguments.machine), engine=engine)
+    return forward_and_backward(case, row, parts, arguments.seconds, base_note(case, f"{engine} layers alone"))
 
 
 def tiers_of(case, asked):
@@ -472,7 +486,7 @@ def read_cases(file):
     return cases
 
 
-def listed(arguments, measured):
+def listed(arguments, engine, measured):
     """Measures every case by `measured(case, precision, tier)`; rows to standard output or --csv as they come."""
     with open(arguments.cases, encoding="utf-8") if arguments.cases else contextlib.nullcontext(sys.stdin) as file:
         cases = read_cases(file)
@@ -491,7 +505,8 @@ def listed(arguments, measured):
                 except Exception as why:  # noqa: BLE001
                     what = "layer_fwd" if case["what"] == "layer" else case["what"]
                     reason = f"{type(why).__name__}: {why}".replace("\n", " ")[:300]
-                    rows = [dict(base_row(case, precision, tier, arguments.machine), what=what, note=f"not measured: {reason}")]
+                    row = base_row(case, precision, tier, arguments.machine)
+                    rows = [dict(row, engine=engine, what=what, note=f"not measured: {reason}")]
                 for row in rows:
                     writer.writerow(row)
                     print(f"{row['what']} {case['cell']} {case['layers']}x{case['hidden']} B{case['batch']} T{case['seq_len']} "
@@ -553,7 +568,7 @@ def main():
         case = dict(case, threads=arguments.threads or case.get("threads", 0))
         return measure(case, precision, tier, arguments.seconds, arguments.machine)
 
-    listed(arguments, measured)
+    listed(arguments, "pytorch", measured)
 
 
 if __name__ == "__main__":

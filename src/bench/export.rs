@@ -106,11 +106,6 @@ fn printed(results: &[CaseResult], peers: &Peers, from: &Provenance) -> Vec<Prin
             let row = versus.peer_row(&result.case, from);
             all.push(Printed { cells: cells(&row, None), words: versus.describe() });
         }
-        if let (Some(error), false) = (&result.error, result.lines.is_empty()) {
-            if let Some(last) = all.last_mut() {
-                last.words.push(error.clone());
-            }
-        }
     }
     all
 }

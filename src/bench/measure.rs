@@ -218,7 +218,7 @@ fn chunk(case: &Case) -> Chunk {
             chunk.targets[i] = (words[1] % span) as u16;
             if case.tune_starts > 0 {
                 let place = t + b * case.tune_starts / case.batch;
-                chunk.resets[i] = u8::from(place % case.tune_starts == 0);
+                chunk.resets[i] = u8::from(place.is_multiple_of(case.tune_starts));
             }
         }
     }

@@ -26,7 +26,7 @@ pub struct CaseResult {
     pub lines: Vec<Line>,
     /// Layers: forward and backward together.
     pub whole: Option<Line>,
-    /// Why it was not measured, or not to the end.
+    /// Why it was not measured.
     pub error: Option<String>,
     /// Beside a peer, measured in turn.
     pub versus: Option<Versus>,
