@@ -248,8 +248,8 @@ def sampler(case, precision, tier, cell, draw):
 
     def zero():
         if cell == "by hand":
-            h = torch.zeros(batch, case["hidden"], device=device, dtype=kind)
-            return [(h, h.clone()) for _ in range(case["layers"])]
+            h = torch.zeros(case["layers"], 2, batch, case["hidden"], device=device, dtype=kind)
+            return [(of_layer[0], of_layer[1]) for of_layer in h]
         states = tuple(t.to(kind) for t in tensors(zero_state(case, device)))
         return states if case["cell"] == "lstm" else states[0]
 
@@ -282,7 +282,8 @@ def sampler(case, precision, tier, cell, draw):
             ids.copy_(choose(h))
             for old, now in zip(state, new):
                 old[0].copy_(now[0])
-                old[1].copy_(now[1])
+                if now[1] is not old[1]:
+                    old[1].copy_(now[1])
             out.index_copy_(0, place.remainder(length), ids[None])
             place.add_(1)
 

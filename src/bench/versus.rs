@@ -222,6 +222,25 @@ impl Drop for Peer {
     }
 }
 
+/// (ours, theirs), pair by pair; who begins alternates, so that what changes with time falls on both alike.
+fn in_turn<E>(
+    pairs: usize,
+    mut ours: impl FnMut() -> Result<f64, E>,
+    mut theirs: impl FnMut() -> Result<f64, E>,
+) -> Result<Vec<(f64, f64)>, E> {
+    (0..pairs)
+        .map(|pair| {
+            if pair % 2 == 0 {
+                let first = ours()?;
+                Ok((first, theirs()?))
+            } else {
+                let first = theirs()?;
+                Ok((ours()?, first))
+            }
+        })
+        .collect()
+}
+
 /// Runs this program and PyTorch in turn, at least [`FEWEST_PAIRS`] times each; who begins a pair alternates. This
 /// program's side is given as a measurement as well.
 pub fn pytorch(
@@ -237,17 +256,11 @@ pub fn pytorch(
     // The first run of either is not counted: it tells how many steps fill a part.
     let steps =
         (fitting(session.run(session.together()).map_err(|why| why.to_string())?), fitting(peer.run(1)?));
-    let mut measured = Vec::new();
-    for pair in 0..pairs.unwrap_or(FEWEST_PAIRS).max(FEWEST_PAIRS) {
-        let mut ours = || session.run(steps.0).map_err(|why| why.to_string());
-        measured.push(if pair % 2 == 0 {
-            let ours = ours()?;
-            (ours, peer.run(steps.1)?)
-        } else {
-            let theirs = peer.run(steps.1)?;
-            (ours()?, theirs)
-        });
-    }
+    let measured = in_turn(
+        pairs.unwrap_or(FEWEST_PAIRS).max(FEWEST_PAIRS),
+        || session.run(steps.0).map_err(|why| why.to_string()),
+        || peer.run(steps.1),
+    )?;
     let versus = Versus { peer: words, pairs: measured, steps };
     let ms = versus.ours().ok_or("the clock gave no time: nothing was measured")?;
     let (info, peak_bytes) = (session.info(), session.peak_bytes());
@@ -257,6 +270,19 @@ pub fn pytorch(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_begins_a_pair_alternates() {
+        let turn = std::cell::Cell::new(0.0);
+        let next = || {
+            turn.set(turn.get() + 1.0);
+            Ok::<f64, String>(turn.get())
+        };
+        let pairs = in_turn(4, next, next).unwrap();
+        assert_eq!(pairs, [(1.0, 2.0), (4.0, 3.0), (5.0, 6.0), (8.0, 7.0)]);
+        let failed = in_turn(3, next, || Err("gone".to_string()));
+        assert_eq!(failed, Err("gone".into()));
+    }
 
     #[test]
     fn ratios_are_theirs_over_ours() {
