@@ -17,7 +17,7 @@ What is not done: a tune that starts within a chunk does not reset its stream, s
 is banned when sampling. Both save PyTorch work that songrnn-fast does.
 
 Serving: a case as one line of JSON is answered by `ready {...}` once warm, `run N` by the milliseconds a step over N
-steps, by `error ...` what fails.
+steps (of layers `run N forward` by those of the forward pass), by `error ...` what fails.
 """
 
 import argparse
@@ -517,11 +517,12 @@ def listed(arguments, engine, measured):
 
 def serve():
     """The fastest tier of the case that is read, for a program that measures in turn with it."""
-    step = device = None
+    step = forward = device = None
     for line in sys.stdin:
         try:
             if line.startswith("run "):
-                answer = f"{run_steps(step, int(line.split()[1]), device):.9g}"
+                what, words = forward if line.split()[2:] == ["forward"] else step, line.split()
+                answer = f"{run_steps(what, int(words[1]), device):.9g}"
             else:
                 case = json.loads(line)
                 step, device, best, failures = None, device_of(case), math.inf, []
@@ -537,6 +538,9 @@ def serve():
                         words = dict(base_row(case, case["precision"], tier, ""), note=base_note(case, how))
                 if step is None:
                     raise Unsupported("; ".join(failures))
+                if case["what"] == "layer":
+                    forward = layer(case, case["precision"], words["tier"], False)
+                    warm(forward, device)
                 answer = "ready " + json.dumps({k: v for k, v in words.items() if v != ""})
         except Exception as why:  # noqa: BLE001
             answer = f"error {type(why).__name__}: {why}".replace("\n", " ")

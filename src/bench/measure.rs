@@ -169,7 +169,13 @@ impl Session {
         Ok(total / steps as f64)
     }
 
-    /// Layers: milliseconds of `steps` forward passes, each; nothing for other cases.
+    /// Layers: milliseconds a forward pass in training mode, over `steps` of them since now.
+    pub fn run_forward(&mut self, steps: usize) -> Result<f64, EngineError> {
+        self.lap()?;
+        self.forward(steps)
+    }
+
+    /// The same since the last lap.
     fn forward(&mut self, steps: usize) -> Result<f64, EngineError> {
         for _ in 0..steps {
             self.layers(false)?;

@@ -125,7 +125,7 @@ impl CaseResult {
         }
         let mut rows: Vec<Row> = self.lines.iter().map(|line| line.row.clone()).collect();
         if let Some(versus) = &self.versus {
-            rows.push(versus.peer_row(&self.case, from));
+            rows.extend(versus.peer_rows(&self.case, from));
         }
         rows
     }
