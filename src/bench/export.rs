@@ -103,12 +103,10 @@ fn printed(results: &[CaseResult], peers: &Peers, from: &Provenance) -> Vec<Prin
             }
         }
         if let Some(versus) = &result.versus {
-            let row = versus.peer_row(&result.case, from);
-            all.push(Printed { cells: cells(&row, None), words: versus.describe() });
-        }
-        if let (Some(error), false) = (&result.error, result.lines.is_empty()) {
+            let rows = versus.peer_rows(&result.case, from);
+            all.extend(rows.iter().map(|row| Printed { cells: cells(row, None), words: Vec::new() }));
             if let Some(last) = all.last_mut() {
-                last.words.push(error.clone());
+                last.words.extend(versus.describe());
             }
         }
     }

@@ -169,7 +169,13 @@ impl Session {
         Ok(total / steps as f64)
     }
 
-    /// Layers: milliseconds of `steps` forward passes, each; nothing for other cases.
+    /// Layers: milliseconds a forward pass in training mode, over `steps` of them since now.
+    pub fn run_forward(&mut self, steps: usize) -> Result<f64, EngineError> {
+        self.lap()?;
+        self.forward(steps)
+    }
+
+    /// The same since the last lap.
     fn forward(&mut self, steps: usize) -> Result<f64, EngineError> {
         for _ in 0..steps {
             self.layers(false)?;
@@ -218,7 +224,7 @@ fn chunk(case: &Case) -> Chunk {
             chunk.targets[i] = (words[1] % span) as u16;
             if case.tune_starts > 0 {
                 let place = t + b * case.tune_starts / case.batch;
-                chunk.resets[i] = u8::from(place % case.tune_starts == 0);
+                chunk.resets[i] = u8::from(place.is_multiple_of(case.tune_starts));
             }
         }
     }

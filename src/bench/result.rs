@@ -26,7 +26,7 @@ pub struct CaseResult {
     pub lines: Vec<Line>,
     /// Layers: forward and backward together.
     pub whole: Option<Line>,
-    /// Why it was not measured, or not to the end.
+    /// Why it was not measured.
     pub error: Option<String>,
     /// Beside a peer, measured in turn.
     pub versus: Option<Versus>,
@@ -125,7 +125,7 @@ impl CaseResult {
         }
         let mut rows: Vec<Row> = self.lines.iter().map(|line| line.row.clone()).collect();
         if let Some(versus) = &self.versus {
-            rows.push(versus.peer_row(&self.case, from));
+            rows.extend(versus.peer_rows(&self.case, from));
         }
         rows
     }

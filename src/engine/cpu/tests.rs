@@ -105,6 +105,7 @@ fn layers_alone_do_what_a_whole_step_does_to_them() {
         let states = engine.save_state().unwrap();
         engine.load_params(&params).unwrap();
         engine.grads.fill(7.0);
+        engine.jobs.iter_mut().for_each(|job| job.sums.as_mut_slice().fill(7.0));
         engine.layers(&chunk, true).unwrap();
         let head = shape.head_ranges().0.start;
         assert_eq!(engine.grads[..head], whole[..head], "{cell}");
