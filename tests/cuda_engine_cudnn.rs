@@ -240,7 +240,7 @@ fn timing_chooses_and_remembers() {
         return;
     };
     let shape = ModelShape { cell: CellKind::Lstm, vocab: 12, hidden: 24, layers: 2 };
-    let size = ChunkSize { steps: 6, streams: 5 };
+    let size = ChunkSize { steps: 6, streams: 5, tune: 4 };
     for kernel in [Kernel::Auto, Kernel::Cudnn] {
         let first = tune::engine(&driver, shape, Precision::F32, kernel, size).unwrap();
         let chosen = first.info().chosen.unwrap();
