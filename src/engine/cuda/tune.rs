@@ -105,7 +105,7 @@ pub struct Timing {
     pub norm: f64,
 }
 
-/// Characters of a tune, about: O'Neill's have 270 or so on average, the assignment's 470.
+/// Characters of a tune, about: a session's jigs and reels have 250 on average, O'Neill's 390, the assignment's 470.
 const TUNE: usize = 350;
 /// Rounds of a way, and steps in a round.
 const ROUNDS: usize = 5;
