@@ -3,7 +3,7 @@
 //! A measurement is the time from the end of one group of steps to the end of the next by the engine's own clock (on a
 //! GPU the device's), so that launching, waiting and reading the statistics are in it as they are in training. On a
 //! GPU statistics are read every [`GPU_STEPS`] steps, as the trainer does; on a processor a group is as many steps as
-//! take [`CPU_GROUP_MS`].
+//! take 5 ms.
 
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use super::stats::Summary;
 use crate::engine::{
     self, Chunk, Device, Engine, EngineError, EngineInfo, Hyper, Mark, SampleRequest, Ticket,
 };
+use crate::machine::Others;
 use crate::model::init;
 use crate::optim::Optimizer;
 use crate::rng;
@@ -68,6 +69,8 @@ pub struct Measured {
     pub together: usize,
     /// Most bytes in use: of the device, or of this process since the case began.
     pub peak_bytes: Option<u64>,
+    /// Share of the processors' time that other processes took meanwhile.
+    pub others: Option<f64>,
 }
 
 /// An engine made ready for a case.
@@ -193,6 +196,7 @@ pub fn measure(case: &Case, budget: &Budget) -> Result<Measured, EngineError> {
     let mut session = Session::open(case, budget.seconds)?;
     let together = session.together;
     let (mut times, mut forward) = (Vec::new(), Vec::new());
+    let others = Others::than(&[]);
     let begun = Instant::now();
     while !budget.spent(times.len(), begun) {
         if case.what == What::Layer {
@@ -209,6 +213,7 @@ pub fn measure(case: &Case, budget: &Budget) -> Result<Measured, EngineError> {
         parts: Summary::of(&forward).zip(Summary::of(&longer)),
         together,
         peak_bytes: session.peak_bytes(),
+        others: others.share(),
     })
 }
 
