@@ -219,6 +219,9 @@ impl Base<'_> {
         if case.device == Device::Emulated {
             note.push(EMULATED.into());
         }
+        if self.measured.skipped > 0 {
+            note.push(format!("{} updates were skipped: those steps did less", self.measured.skipped));
+        }
         if sound.is_none() {
             note.push(format!("no figure: {} ms is lost in the noise", ms.median));
         }
@@ -281,7 +284,7 @@ mod tests {
             note: None,
         };
         let ms = Summary::of(&[10.0, 20.0, 30.0]).unwrap();
-        Measured { info, ms, parts, together: 4, peak_bytes: Some(2_000_000), others: Some(0.4) }
+        Measured { info, ms, parts, together: 4, peak_bytes: Some(2_000_000), others: Some(0.4), skipped: 3 }
     }
 
     const CEILING: Option<Ceiling> = Some(Ceiling { gflops: 1000.0, of: "f32 fma avx2", copy_gb_s: 10.0 });
@@ -299,6 +302,7 @@ mod tests {
         assert_eq!(line.row.peak_mb, Some(2.0));
         for part in [
             "other processes took 40%",
+            "3 updates were skipped",
             "2 threads",
             "every 350 characters",
             "4 steps",
