@@ -48,6 +48,44 @@ struct CellStepParams {
   int32_t pad;
 };
 
+// --- recurrent layers of a library (kernels/library.cu) -----------------------------------------------------------
+// All grid-stride with 256 threads. `width` is H in the library's layouts, at most our padded H.
+struct LibraryInputParams {
+  const uint16_t* ids;     // [T][B]
+  const int32_t* order;    // [rows] or null
+  void* x;                 // E [rows][classes]
+  int32_t rows, classes;
+};
+struct LibraryRowsParams {
+  const void* from;        // E [rows][from_width]
+  void* to;                // E [rows][to_width]
+  const int32_t* order;    // [rows] or null
+  int32_t rows, from_width, to_width;
+  int32_t back;            // 0: from is ours, to the library's; 1: the reverse
+};
+struct LibraryStatesParams {
+  void* h_carry;           // E [layers][B][H]
+  float* c_carry;          // [layers][B][H] or null
+  void* library_h;         // E [layers][sequences][width]
+  void* library_c;         // the same
+  const int32_t* streams_of;  // [sequences], -1: none; null: sequence s is stream s
+  const uint8_t* resets;   // [B], of the first step; read where streams_of is null, on the way to the library
+  int32_t layers, sequences, B, H, width;
+  int32_t back;            // 0: to the library, 1: from it
+};
+struct LibraryTensor {
+  int64_t ours, row_stride, column_stride;  // elements in the parameter arena
+  int64_t theirs, their_stride;             // elements in the library's weight space; its columns are neighbours
+  int32_t rows, columns;
+};
+// Grid (any, tensors). grads null: weights -> library; else library -> grads.
+struct LibraryWeightsParams {
+  const LibraryTensor* tensors;
+  const void* weights;     // E, the arena
+  void* library;           // E
+  float* grads;            // the arena's gradients
+};
+
 // --- products ----------------------------------------------------------------------------------------------------
 // C[m][n] = A B (+ bias[n]). Leading dimensions in elements, multiples of 8; pointers 16-byte aligned; m, n, k multiples
 // of 8. Block (x, y, z) computes the tile of columns x*GEMM_TILE.., rows y*GEMM_TILE.. over the k range

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A fake libcuda and libcublasLt (tests/fake_cuda), with which the program believes to have a GPU: its kernels are the
-# emulated ones. For tests of everything above the card, on machines without one.
+# A fake libcuda, libcublasLt and libcudnn (tests/fake_cuda), with which the program believes to have a GPU: its kernels
+# are the emulated ones. For tests of everything above the card, on machines without one.
 #
 #     scripts/fake-cuda.sh FOLDER
 #     scripts/emulated-kernels.sh kernels.so
@@ -17,3 +17,5 @@ options=(-std=c11 -O2 -g -Wall -Wextra -Werror -shared -fPIC)
 libraries=(-lm -ldl -lpthread)
 $cc "${options[@]}" -o "$1/libcuda.so.1" -Wl,-soname,libcuda.so.1 "$source/cuda.c" "${libraries[@]}"
 $cc "${options[@]}" -o "$1/libcublasLt.so.13" -Wl,-soname,libcublasLt.so.13 "$source/cublaslt.c" "$1/libcuda.so.1" "${libraries[@]}"
+$cc "${options[@]}" -o "$1/libcudnn.so.9" -Wl,-soname,libcudnn.so.9 "$source/cudnn.c" "$source/cudnn_rnn.c" "$source/cudnn_cells.c" \
+  "$1/libcuda.so.1" "${libraries[@]}"

@@ -12,7 +12,7 @@
 #     STAGE_LIMIT     seconds for each program that is run, instead of its own limit
 #
 # Leaves in OUT: stages.csv (the table), gpu.csv (the device), speed-*.csv and peers.csv (in the columns of
-# benches/record/), speed-*.png, and a log of each stage.
+# benches/record/), speed-*.png, kernels.json (every way to run a shape with its time), and a log of each stage.
 set -uo pipefail
 
 repository=$(cd "$(dirname "$0")/.." && pwd)
@@ -50,6 +50,9 @@ PYTHON
 if [ -n "$libraries" ]; then
   export LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 fi
+
+# Kernels are timed here anew, and what was timed is taken along.
+export SONGRNN_KERNEL_CHOICES="$out/kernels.json"
 
 # record NAME RESULT SECONDS NOTE
 record() {

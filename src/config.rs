@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{EngineSpec, Kernel, Precision};
+use crate::engine::{ChunkSize, EngineSpec, Kernel, KernelChoice, Precision};
 use crate::model::ModelShape;
 use crate::optim::{LearningRate, Optimizer, Schedule};
 
@@ -102,11 +102,14 @@ pub struct TrainingConfig {
     /// `auto`, `cpu` or `cuda[:N]`. Engines differ in rounding.
     #[serde(default = "auto")]
     pub device: String,
-    /// Which CUDA kernels: `auto`, `fused`, `cudnn` or `stepwise`.
+    /// Which CUDA kernels: `auto`, `fused`, `cudnn`, `cudnn-tf32` or `stepwise`.
     #[serde(default = "auto")]
     pub kernel: String,
     /// Seconds between checkpoints. Does not change the result.
     pub save_every: f64,
+    /// The CUDA kernels that timing chose when the run began; a run that goes on keeps them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen_kernels: Option<KernelChoice>,
     /// The optimiser and its constants.
     pub optimizer: Optimizer,
 }
@@ -118,10 +121,20 @@ fn auto() -> String {
 impl TrainingConfig {
     /// The engine that is asked for.
     pub fn engine(&self, shape: ModelShape) -> Result<EngineSpec, String> {
-        let kernel = Kernel::from_str(&self.kernel, false)
-            .map_err(|_| format!("--kernel {}: expected auto, fused, cudnn or stepwise", self.kernel))?;
+        let kernel = Kernel::from_str(&self.kernel, false).map_err(|_| {
+            format!("--kernel {}: expected auto, fused, cudnn, cudnn-tf32 or stepwise", self.kernel)
+        })?;
         let device = self.device.parse()?;
-        Ok(EngineSpec { shape, precision: self.precision, threads: self.threads, device, kernel })
+        let chunk = self.batch.map(|streams| ChunkSize::of_tunes(self.seq_len, streams));
+        Ok(EngineSpec {
+            shape,
+            precision: self.precision,
+            threads: self.threads,
+            device,
+            kernel,
+            chunk,
+            chosen: self.chosen_kernels,
+        })
     }
 
     /// The learning rates of a run over `per_epoch` characters an epoch.
@@ -272,6 +285,7 @@ pub(crate) mod tests {
                 device: auto(),
                 kernel: auto(),
                 save_every: 60.0,
+                chosen_kernels: None,
                 optimizer: Optimizer::ADAM,
             },
         }

@@ -1,8 +1,9 @@
 //! The driver over CUDA's own libraries, against fakes of them (`fake_cuda/`): a libcuda that does its work as late as
-//! CUDA may and a libcublasLt of three loops, compiled here and put first in LD_LIBRARY_PATH of a process of its own.
+//! CUDA may, a libcublasLt of three loops and a libcudnn, compiled here and put first in LD_LIBRARY_PATH of a process of
+//! its own.
 //! What is tested is our side: order and lifetimes of calls, captures, row-major products, errors in words.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
@@ -17,6 +18,19 @@ use songrnn_fast::engine::cuda::images;
 
 const SCENARIO: &str = "FAKE_CUDA_SCENARIO";
 
+const CUDNN_SELFTEST: &str = "cudnn_selftest";
+
+fn compile(compiler: &str, output: &Path) -> Command {
+    let mut cc = Command::new(compiler);
+    cc.args(["-std=c11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-o"]).arg(output);
+    cc
+}
+
+fn finish(mut cc: Command) {
+    let output = cc.args(["-lm", "-ldl", "-lpthread"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// The folder with the fake libraries; None where there is no C compiler.
 fn libraries() -> Option<&'static PathBuf> {
     static FOLDER: OnceLock<Option<(tempfile::TempDir, PathBuf)>> = OnceLock::new();
@@ -27,16 +41,24 @@ fn libraries() -> Option<&'static PathBuf> {
         if Command::new(&compiler).arg("--version").output().is_err() {
             return None;
         }
-        for (file, name) in [("cuda.c", "libcuda.so.1"), ("cublaslt.c", "libcublasLt.so.13")] {
-            let mut cc = Command::new(&compiler);
-            cc.args(["-std=c11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"]);
-            cc.arg(folder.path().join(name)).arg(format!("-Wl,-soname,{name}")).arg(source.join(file));
-            if file != "cuda.c" {
+        let libraries: [(&str, &[&str]); 3] = [
+            ("libcuda.so.1", &["cuda.c"]),
+            ("libcublasLt.so.13", &["cublaslt.c"]),
+            ("libcudnn.so.9", &["cudnn.c", "cudnn_rnn.c", "cudnn_cells.c"]),
+        ];
+        for (name, files) in libraries {
+            let mut cc = compile(&compiler, &folder.path().join(name));
+            cc.args(["-shared", "-fPIC"]).arg(format!("-Wl,-soname,{name}"));
+            cc.args(files.iter().map(|file| source.join(file)));
+            if name != "libcuda.so.1" {
                 cc.arg(folder.path().join("libcuda.so.1"));
             }
-            let output = cc.args(["-lm", "-ldl", "-lpthread"]).output().unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            finish(cc);
         }
+        let mut cc = compile(&compiler, &folder.path().join(CUDNN_SELFTEST));
+        cc.arg(source.join("cudnn_selftest.c"));
+        cc.args(["libcudnn.so.9", "libcuda.so.1"].map(|name| folder.path().join(name)));
+        finish(cc);
         let path = folder.path().to_path_buf();
         Some((folder, path))
     });
@@ -63,7 +85,7 @@ fn run(scenario: &str, settings: &[(&str, &str)]) {
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{scenario}: {text}");
     assert!(text.contains("1 passed"), "{scenario} did not run: {text}");
-    assert!(!text.contains("fake cuda:"), "{scenario}: {text}");
+    assert!(!text.contains("fake cuda:") && !text.contains("fake cudnn:"), "{scenario}: {text}");
 }
 
 #[test]
@@ -120,6 +142,30 @@ fn every_failing_call_of_opening_gives_everything_back() {
 #[test]
 fn a_broken_device_says_that_it_must_be_reopened() {
     run("breaks", &[("FAKE_CUDA_FAIL", "cuMemcpyDtoDAsync_v2:2:700")]);
+}
+
+/// The fake cuDNN by itself: equations, gradients against finite differences, rounding, statuses; and that it says so
+/// when it is misused, or made to take gates for each other's.
+#[test]
+fn the_fake_cudnn_can_be_trusted() {
+    let Some(folder) = libraries() else {
+        eprintln!("SKIP: no C compiler");
+        return;
+    };
+    for (argument, wrong, expected) in
+        [("all", "", Some(0)), ("misuse", "", Some(0)), ("all", "gates", Some(1))]
+    {
+        let output = Command::new(folder.join(CUDNN_SELFTEST))
+            .arg(argument)
+            .env("LD_LIBRARY_PATH", folder)
+            .env("FAKE_CUDNN_WRONG", wrong)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), expected, "{argument} {wrong}: {text}");
+        let complaints = text.lines().filter(|line| line.starts_with("fake cudnn: ")).count();
+        assert_eq!(complaints, if argument == "misuse" { 8 } else { 0 }, "{argument} {wrong}: {text}");
+    }
 }
 
 /// The same over the `cust` crate, which links libcuda: see scripts/check-cust.sh.

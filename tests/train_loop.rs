@@ -142,6 +142,7 @@ fn config(folder: &Path, steps: u64) -> RunConfig {
             device: "cpu".into(),
             kernel: "auto".into(),
             save_every: 1e9,
+            chosen_kernels: None,
             optimizer: Optimizer::ADAM,
         },
     }

@@ -282,6 +282,7 @@ mod tests {
             device: DeviceFacts::cpu(),
             precision: Precision::F32,
             note: None,
+            chosen: None,
         };
         let ms = Summary::of(&[10.0, 20.0, 30.0]).unwrap();
         Measured { info, ms, parts, together: 4, peak_bytes: Some(2_000_000), others: Some(0.4), skipped: 3 }

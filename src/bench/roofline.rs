@@ -139,6 +139,7 @@ mod tests {
             device: DeviceFacts::default(),
             precision: Precision::F32,
             note: None,
+            chosen: None,
         };
         assert_eq!(Ceilings::default().of(&info, 1), None);
     }

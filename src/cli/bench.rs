@@ -277,8 +277,8 @@ fn resolve(args: &BenchArgs) -> Result<Vec<Case>, String> {
     }
     let device = super::train::device(args.device.as_deref(), Kernel::Auto)?;
     let device = match device {
-        Device::Auto => match engine::check_device(Device::Cuda(0), Kernel::Auto) {
-            Ok(()) => Device::Cuda(0),
+        Device::Auto => match engine::gpus() {
+            Ok(_) => Device::Cuda(0),
             Err(why) => {
                 eprintln!("note: the processor is measured: {why}");
                 Device::Cpu

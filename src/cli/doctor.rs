@@ -94,6 +94,8 @@ struct Gpu {
     libraries: Vec<(String, String)>,
     /// Which tier serves which shape and precision, and why the others do not.
     tiers: Vec<Served>,
+    /// Why it could not be opened.
+    error: Option<String>,
 }
 
 /// Runs the command.
@@ -137,22 +139,28 @@ fn cuda() -> Cuda {
         Ok(devices) => (devices, None),
         Err(why) => (Vec::new(), Some(why.to_string())),
     };
-    let gpu = |facts: Facts| Gpu {
-        compute_capability: format!("{}.{}", facts.capability.0, facts.capability.1),
-        tiers: report::served(&facts),
-        name: facts.name,
-        multiprocessors: facts.multiprocessors,
-        memory_bytes: facts.memory,
-        shared_memory_per_block_bytes: facts.shared_per_block,
-        largest_cluster: facts.max_cluster,
-        cuda: facts.cuda,
-        libraries: facts.libraries,
+    // Opened where it can be: then its libraries are known, and cuDNN itself says what it serves.
+    let gpu = |(ordinal, facts): (usize, Facts)| {
+        let driver = engine::open_cuda(ordinal);
+        let facts = driver.as_ref().map_or(facts, |driver| driver.facts().clone());
+        Gpu {
+            compute_capability: format!("{}.{}", facts.capability.0, facts.capability.1),
+            tiers: report::served(&facts, driver.as_ref().ok()),
+            name: facts.name,
+            multiprocessors: facts.multiprocessors,
+            memory_bytes: facts.memory,
+            shared_memory_per_block_bytes: facts.shared_per_block,
+            largest_cluster: facts.max_cluster,
+            cuda: facts.cuda,
+            libraries: facts.libraries,
+            error: driver.err().map(|why| why.to_string()),
+        }
     };
     Cuda {
         built_in: built.is_ok(),
         kernels: built.unwrap_or_else(|why| why).to_string(),
         architectures,
-        devices: devices.into_iter().map(gpu).collect(),
+        devices: devices.into_iter().enumerate().map(gpu).collect(),
         error,
     }
 }
@@ -193,6 +201,9 @@ fn describe_cuda(cuda: &Cuda, line: &mut impl FnMut(&str, String)) {
                 gpu.cuda,
             ),
         );
+        if let Some(error) = &gpu.error {
+            line("", format!("cannot be opened: {error}"));
+        }
         for (name, state) in &gpu.libraries {
             line("", format!("{name}: {state}"));
         }

@@ -6,10 +6,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::cuda::CudaEngine;
-use super::cuda::driver::Driver;
 use super::cuda::driver::emulated::{EmulatedDriver, LIBRARY, Library};
 use super::cuda::driver::real;
+use super::cuda::driver::{Driver, Facts};
 use super::cuda::images;
+use super::cuda::rnn::Wanted;
+use super::cuda::tune;
 use super::{Engine, EngineError, EngineSpec, cpu};
 
 /// Where an engine runs.
@@ -64,6 +66,8 @@ pub enum Kernel {
     Fused,
     /// cuDNN's.
     Cudnn,
+    /// cuDNN's, with f32 products of inputs rounded to TF32.
+    CudnnTf32,
     /// One step at a time.
     Stepwise,
 }
@@ -75,6 +79,7 @@ impl Kernel {
             Kernel::Auto => "auto",
             Kernel::Fused => "fused",
             Kernel::Cudnn => "cudnn",
+            Kernel::CudnnTf32 => "cudnn-tf32",
             Kernel::Stepwise => "stepwise",
         }
     }
@@ -94,14 +99,19 @@ pub fn check(device: Device, kernel: Kernel) -> Result<(), String> {
         Kernel::Auto => "use --device cpu, or leave it out",
         _ => "leave --device and --kernel out to use the processor",
     };
-    images::built().map_err(|why| format!("{asked}: this binary has no CUDA kernels: {why}; {instead}"))?;
-    let devices = real::devices().map_err(|why| format!("{asked}: {why}; {instead}"))?;
+    let devices = gpus().map_err(|why| format!("{asked}: {why}; {instead}"))?;
     match device {
         Device::Cuda(ordinal) if ordinal >= devices.len() => {
             Err(format!("{asked}: there are {} GPUs, the first is cuda:0; {instead}", devices.len()))
         }
         _ => Ok(()),
     }
+}
+
+/// The GPUs that there are, at least one; or why none can be used.
+pub fn gpus() -> Result<Vec<Facts>, String> {
+    images::built().map_err(|why| format!("this binary has no CUDA kernels: {why}"))?;
+    real::devices().map_err(|why| why.to_string())
 }
 
 /// Builds an engine with zero parameters; give it some with [`Engine::load_params`] or [`Engine::load_state`].
@@ -116,7 +126,7 @@ pub fn build(spec: &EngineSpec) -> Result<Box<dyn Engine>, EngineError> {
         Device::Cuda(ordinal) => cuda(ordinal),
         _ => cuda(0),
     };
-    let engine = opened.and_then(|driver| CudaEngine::new(driver, spec.shape, spec.precision, spec.kernel));
+    let engine = opened.and_then(|driver| on_device(driver, spec));
     match (engine, spec.device) {
         (Ok(engine), _) => Ok(Box::new(engine)),
         (Err(error), Device::Auto) if spec.kernel == Kernel::Auto => {
@@ -133,6 +143,41 @@ pub fn build(spec: &EngineSpec) -> Result<Box<dyn Engine>, EngineError> {
         }
         (Err(error), _) => Err(error),
     }
+}
+
+/// An engine on a device: with the kernels that were chosen before, else those that timing chooses where the size of the
+/// chunks is known, else those that a rule chooses.
+fn on_device(driver: Arc<dyn Driver>, spec: &EngineSpec) -> Result<CudaEngine, EngineError> {
+    let EngineSpec { shape, precision, kernel, .. } = *spec;
+    spec.shape.check().map_err(EngineError::Unsupported)?;
+    let mut lost = None;
+    if let Some(chosen) = spec.chosen.filter(|chosen| chosen.is_of(kernel)) {
+        let wanted = Wanted { shape, precision, facts: driver.facts(), driver: Some(&driver) };
+        match chosen.plan(&wanted) {
+            Ok(plan) => {
+                let mut engine = CudaEngine::with_plan(driver, shape, precision, plan)?;
+                engine.chose(chosen, format!("{chosen} kernels, as chosen when the run began"));
+                return Ok(engine);
+            }
+            Err(why) => {
+                lost = Some(format!(
+                    "the run was begun with {chosen} kernels, which do not serve here ({why}): results will differ in \
+                     rounding"
+                ));
+            }
+        }
+    }
+    let timed = matches!(kernel, Kernel::Auto | Kernel::Cudnn | Kernel::CudnnTf32)
+        && driver.facts().clock
+        && !tune::is_off();
+    let mut engine = match spec.chunk.filter(|_| timed) {
+        Some(size) => tune::engine(&driver, shape, precision, kernel, size)?,
+        None => CudaEngine::new(driver, shape, precision, kernel)?,
+    };
+    if let Some(lost) = lost {
+        engine.warn(lost);
+    }
+    Ok(engine)
 }
 
 /// A GPU by its number, with kernels for it.

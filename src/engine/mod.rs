@@ -11,7 +11,8 @@ mod device;
 mod measure;
 pub mod reference;
 
-pub use device::{Device, Kernel, build, check as check_device};
+pub use cuda::tune::{ChunkSize, KernelChoice};
+pub use device::{Device, Kernel, build, check as check_device, cuda as open_cuda, gpus};
 
 use serde::{Deserialize, Serialize};
 
@@ -245,6 +246,8 @@ pub struct EngineInfo {
     pub precision: Precision,
     /// Why this engine was chosen, where the choice was left to the program and there is something to say.
     pub note: Option<String>,
+    /// The CUDA kernels that were chosen by timing them.
+    pub chosen: Option<KernelChoice>,
 }
 
 /// What an engine can refuse with.
@@ -381,12 +384,24 @@ pub struct EngineSpec {
     pub device: Device,
     /// Which CUDA kernels.
     pub kernel: Kernel,
+    /// The size of the chunks it will be trained on; where it is told, kernels are chosen by timing them.
+    pub chunk: Option<ChunkSize>,
+    /// What was chosen before: a run that goes on must not change its kernels.
+    pub chosen: Option<KernelChoice>,
 }
 
 impl EngineSpec {
     /// The CPU engine.
     pub fn cpu(shape: ModelShape, precision: Precision, threads: usize) -> EngineSpec {
-        EngineSpec { shape, precision, threads, device: Device::Cpu, kernel: Kernel::Auto }
+        EngineSpec {
+            shape,
+            precision,
+            threads,
+            device: Device::Cpu,
+            kernel: Kernel::Auto,
+            chunk: None,
+            chosen: None,
+        }
     }
 }
 

@@ -172,10 +172,19 @@ fn assemble(
     }
     config.check().map_err(TrainError::Usage)?;
     let training = &config.training;
-    let mut engine = build(&training.engine(config.model).map_err(TrainError::Usage)?)?;
+    let mut spec = training.engine(config.model).map_err(TrainError::Usage)?;
+    if checkpoint.is_some() {
+        // A run that goes on keeps its kernels; where none were chosen by timing, the rule that chose is asked again.
+        spec.chunk = None;
+    }
+    let mut engine = build(&spec)?;
+    if let Some(chosen) = engine.info().chosen {
+        config.training.chosen_kernels = Some(chosen);
+    }
     if config != before {
         write_config(&folder, &config)?;
     }
+    let training = &config.training;
     let streams = TrainStreams::new(
         data.train.pack.clone(),
         data.train.tunes.clone(),

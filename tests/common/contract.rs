@@ -3,7 +3,7 @@
 #![allow(dead_code)]
 
 use songrnn_fast::engine::reference::ReferenceEngine;
-use songrnn_fast::engine::{Engine, Hyper};
+use songrnn_fast::engine::{Chunk, Engine, Hyper};
 use songrnn_fast::model::ModelShape;
 use songrnn_fast::optim::Optimizer;
 
@@ -30,8 +30,8 @@ fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&x| f64::from(x)).collect()
 }
 
-/// Two chunks (the second from a carried state): losses, every gradient tensor, the carried state. Prints the largest
-/// error.
+/// Two chunks (the second from a carried state), with tunes that start anywhere: losses, every gradient tensor, the carried
+/// state. Prints the largest error.
 pub fn gradients_are_the_references(
     fast: &mut dyn Engine,
     (steps, streams): (usize, usize),
@@ -39,13 +39,19 @@ pub fn gradients_are_the_references(
     bound: f64,
     case: &str,
 ) {
+    let vocab = fast.shape().vocab;
+    let chunks = [31, 32].map(|seed| random_chunk(seed, vocab, steps, streams));
+    gradients_over_chunks(fast, &chunks, hyper, bound, case);
+}
+
+/// The same over given chunks.
+pub fn gradients_over_chunks(fast: &mut dyn Engine, chunks: &[Chunk], hyper: &Hyper, bound: f64, case: &str) {
     let shape = fast.shape();
     let mut exact = reference(shape);
     let mut worst = 0.0f64;
-    for seed in [31, 32] {
-        let chunk = random_chunk(seed, shape.vocab, steps, streams);
-        let (stats, grads) = fast.grad_chunk(&chunk, hyper).unwrap();
-        let (expected, expected_grads) = exact.gradient(&chunk, hyper).unwrap();
+    for chunk in chunks {
+        let (stats, grads) = fast.grad_chunk(chunk, hyper).unwrap();
+        let (expected, expected_grads) = exact.gradient(chunk, hyper).unwrap();
         assert_eq!(stats.predicted, expected.predicted);
         let error = ((stats.loss_sum - expected.loss_sum) / expected.loss_sum.max(1e-9)).powi(2);
         worst = worst.max(error);

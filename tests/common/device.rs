@@ -25,15 +25,17 @@ pub fn quick() -> bool {
 /// The emulated kernels; None, said once, where they cannot be made here.
 pub fn library() -> Option<Arc<Library>> {
     static LOADED: OnceLock<Option<Arc<Library>>> = OnceLock::new();
-    LOADED
-        .get_or_init(|| {
-            let path = match std::env::var_os(LIBRARY) {
-                Some(path) => PathBuf::from(path),
-                None => make()?,
-            };
-            Some(Library::open(&path).unwrap())
-        })
-        .clone()
+    LOADED.get_or_init(|| Some(Library::open(&library_file()?).unwrap())).clone()
+}
+
+/// Their file.
+pub fn library_file() -> Option<PathBuf> {
+    static MADE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    MADE.get_or_init(|| match std::env::var_os(LIBRARY) {
+        Some(path) => Some(PathBuf::from(path)),
+        None => make(),
+    })
+    .clone()
 }
 
 fn make() -> Option<PathBuf> {

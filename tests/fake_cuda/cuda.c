@@ -139,7 +139,7 @@ static int enqueue(struct stream *stream, int (*run)(void *), const void *data, 
 
 int fake_enqueue(void *stream, int (*run)(void *), const void *data, size_t size) {
   pthread_mutex_lock(&lock);
-  return leave(enqueue(stream, run, data, size));
+  return leave(sticky ? sticky : enqueue(stream, run, data, size));
 }
 
 // A call that may wait for the device or allocate: during a capture it breaks it, in this thread and unless relaxed.
@@ -148,6 +148,11 @@ static int unsafe_call(void) {
   for (struct stream *stream = all_streams; stream; stream = stream->next)
     if (stream->capturing && pthread_equal(stream->thread, pthread_self())) return stream->broken = 1, CAPTURE_UNSUPPORTED;
   return SUCCESS;
+}
+
+int fake_unsafe_call(void) {
+  pthread_mutex_lock(&lock);
+  return leave(sticky ? sticky : unsafe_call());
 }
 
 // Memory goes away: nothing may be under way then. With several streams it may be on another one.
@@ -322,6 +327,8 @@ static int inside(uint64_t address, uint64_t size) {
     if (address >= (uint64_t)(block + 1) && address + size <= (uint64_t)(block + 1) + block->size) return 1;
   return 0;
 }
+
+int fake_is_device(const void *memory, size_t size) { return inside((uint64_t)memory, size); }
 
 int cuMemAlloc_v2(uint64_t *address, size_t size) {
   ENTER(1);

@@ -251,6 +251,7 @@ impl Engine for CpuEngine {
             device: DeviceFacts::cpu(),
             precision: self.precision,
             note: self.note.clone(),
+            chosen: None,
         }
     }
 

@@ -53,7 +53,7 @@ fn input_slot(gate: usize) -> usize {
 }
 
 /// The slot of a gate of W_hh or b_hh: a GRU's recurrent part of n has one of its own.
-fn recurrent_slot(cell: CellKind, gate: usize) -> usize {
+pub fn recurrent_slot(cell: CellKind, gate: usize) -> usize {
     if cell == CellKind::Gru && gate == 2 { 3 } else { gate }
 }
 

@@ -10,12 +10,14 @@ pub mod layout;
 mod marks;
 mod network;
 pub mod params;
+mod pieces;
 mod queue;
 pub mod report;
 pub mod rnn;
 pub mod sampler;
 mod state;
 mod tickets;
+pub mod tune;
 mod values;
 mod workspace;
 
@@ -34,9 +36,11 @@ use layout::Layout;
 use marks::Marks;
 use network::{Memory, Pass, Training};
 use params::{Decision, NORM_BLOCKS, Scaler, StepHyper, StepStats};
+use pieces::Pieces;
 use queue::Queue;
 use rnn::{RnnPlan, Wanted};
 use tickets::Tickets;
+use tune::KernelChoice;
 use workspace::{Carried, Input, STREAM_GROUP, Workspace};
 
 /// Graphs kept: shapes of chunks that come again and again.
@@ -51,6 +55,7 @@ impl From<DriverError> for EngineError {
             DriverError::OutOfMemory { needed, available, total } => {
                 EngineError::OutOfDeviceMemory { needed, available, total }
             }
+            DriverError::Unsupported(why) => EngineError::Unsupported(why),
             other => EngineError::Device(other.to_string()),
         }
     }
@@ -64,6 +69,15 @@ enum Kind {
     Evaluate,
     Logits,
     Layers { backward: bool },
+}
+
+/// What memory is needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Purpose {
+    /// A backward pass follows.
+    training: bool,
+    /// Somebody looks at gates and cell states.
+    gates: bool,
 }
 
 /// Which captured graph.
@@ -100,6 +114,9 @@ pub struct CudaEngine {
     marks: Marks,
     memory: Memory,
     _partials: Buffer,
+    /// What timing chose, and what there is to say of it.
+    chosen: Option<KernelChoice>,
+    note: Option<String>,
     plan: Box<dyn RnnPlan>,
     layout: Layout,
     queue: Queue,
@@ -113,9 +130,19 @@ impl CudaEngine {
         precision: Precision,
         kernel: Kernel,
     ) -> Result<CudaEngine, EngineError> {
-        shape.check().map_err(EngineError::Unsupported)?;
         let plan =
-            rnn::plan(&Wanted { shape, precision, facts: driver.facts(), driver: Some(&*driver) }, kernel)?;
+            rnn::plan(&Wanted { shape, precision, facts: driver.facts(), driver: Some(&driver) }, kernel)?;
+        CudaEngine::with_plan(driver, shape, precision, plan)
+    }
+
+    /// The same with a plan for this shape, precision and device.
+    pub fn with_plan(
+        driver: Arc<dyn Driver>,
+        shape: ModelShape,
+        precision: Precision,
+        plan: Box<dyn RnnPlan>,
+    ) -> Result<CudaEngine, EngineError> {
+        shape.check().map_err(EngineError::Unsupported)?;
         let layout = Layout::new(shape, plan.units());
         if layout.len >= MOST_ELEMENTS {
             return Err(EngineError::Unsupported(format!("{} parameters; at most 2^31 here", layout.len)));
@@ -150,7 +177,22 @@ impl CudaEngine {
             layout,
             queue: Queue { partials: partials.at(), partials_len, driver, precision },
             _partials: partials,
+            chosen: None,
+            note: None,
         })
+    }
+
+    /// Says that timing chose this plan.
+    pub(super) fn chose(&mut self, chosen: KernelChoice, note: String) {
+        (self.chosen, self.note) = (Some(chosen), Some(note));
+    }
+
+    /// Something to say first of all.
+    pub(super) fn warn(&mut self, words: String) {
+        self.note = Some(match self.note.take() {
+            Some(note) => format!("{words}; {note}"),
+            None => words,
+        });
     }
 
     /// The recurrent tier that serves.
@@ -167,10 +209,12 @@ impl CudaEngine {
         precision: Precision,
         place: &mut Place,
         chunk: &Chunk,
-        training: bool,
+        Purpose { training, gates }: Purpose,
     ) -> Result<(), EngineError> {
         let streams = chunk.streams.next_multiple_of(STREAM_GROUP);
-        let input = Input { steps: chunk.steps, streams };
+        // Single steps are our own kernels' (a library gains nothing there), and so are chunks whose gates are looked at.
+        let library = plan.library().filter(|_| chunk.steps > 1 && !gates);
+        let input = Input { steps: chunk.steps, streams, library: library.is_some() };
         let widest = layout.gate_columns().max(layout.classes);
         if chunk.steps.saturating_mul(streams).saturating_mul(widest) >= MOST_ELEMENTS {
             return Err(EngineError::Unsupported(format!(
@@ -194,7 +238,10 @@ impl CudaEngine {
             place.graphs.clear();
             place.seen.clear();
             place.space = None;
-            let scratch = plan.scratch(streams);
+            let scratch = match library {
+                Some(library) => library.scratch(layout, input, training)?,
+                None => plan.layers().scratch(streams),
+            };
             place.space = Some(Workspace::new(driver, layout, precision, input, training, scratch)?);
         }
         Ok(())
@@ -213,15 +260,24 @@ impl CudaEngine {
             Kind::Logits => &mut self.stepping,
         };
         let (driver, layout, plan) = (&self.queue.driver, &self.layout, &*self.plan);
-        CudaEngine::fit(driver, layout, plan, self.queue.precision, place, chunk, training)?;
+        let purpose = Purpose { training, gates: false };
+        CudaEngine::fit(driver, layout, plan, self.queue.precision, place, chunk, purpose)?;
         let (Some(space), Some(carried)) = (&place.space, &place.carried) else {
             return Err(EngineError::Device("a chunk without memory".into()));
         };
         let step = step_hyper(hyper, chunk.predicted());
-        self.uploads.send(driver, space, chunk, &step)?;
+        let streams = space.input.streams;
+        let pieces = if space.input.library { Pieces::cut(chunk, streams) } else { None };
+        self.uploads.send(driver, space, chunk, &step, pieces.as_ref())?;
         let dropout = matches!(kind, Kind::Train { dropout: true } | Kind::Gradient { dropout: true });
-        let pass = Pass { queue: &self.queue, plan, layout, memory: &self.memory, space, carried, dropout };
-        let key = GraphKey { kind, steps: chunk.steps, streams: space.input.streams };
+        let pieces = pieces.as_ref();
+        let pass =
+            Pass { queue: &self.queue, plan, layout, memory: &self.memory, space, carried, dropout, pieces };
+        if pieces.is_some() {
+            // The calls depend on where tunes start: nothing that could be replayed.
+            return Ok(enqueue(&pass, kind)?);
+        }
+        let key = GraphKey { kind, steps: chunk.steps, streams };
         if let Some(graph) = place.graphs.get(&key) {
             graph.launch()?;
         } else if place.seen.insert(key) {
@@ -324,6 +380,7 @@ impl Uploads {
         space: &Workspace,
         chunk: &Chunk,
         hyper: &StepHyper,
+        pieces: Option<&Pieces>,
     ) -> Result<(), DriverError> {
         let bytes = space.input.bytes();
         self.turn = 1 - self.turn;
@@ -336,7 +393,7 @@ impl Uploads {
             }
             None => Pinned::new(driver, bytes)?,
         };
-        space.input.fill(pinned.bytes_mut(), chunk, hyper);
+        space.input.fill(pinned.bytes_mut(), chunk, hyper, pieces);
         pinned.enqueue_upload(space.block.at(), bytes)?;
         *slot = Some((pinned, Event::record(driver)?));
         Ok(())
@@ -352,7 +409,8 @@ impl Engine for CudaEngine {
             tier: Some(self.plan.tier()),
             device: facts.for_people(),
             precision: self.queue.precision,
-            note: None,
+            note: self.note.clone(),
+            chosen: self.chosen,
         }
     }
 

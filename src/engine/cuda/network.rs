@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::driver::{Address, Buffer, Driver, DriverError, Form};
 use super::layout::Layout;
 use super::params::*;
+use super::pieces::Pieces;
 use super::queue::{Banned, Matrix, Queue};
-use super::rnn::RnnPlan;
+use super::rnn::{RnnPlan, WholeStack};
 use super::workspace::{Carried, Workspace};
 use crate::engine::Precision;
 use crate::model::CellKind;
@@ -77,15 +78,18 @@ pub struct Pass<'a> {
     pub carried: &'a Carried,
     /// Whether dropout is on (its probability lies in the uploaded hyper-parameters).
     pub dropout: bool,
+    /// Where a library runs the chunk and tunes start inside it.
+    pub pieces: Option<&'a Pieces>,
 }
 
 impl Pass<'_> {
-    fn bytes(&self, elements: usize) -> u64 {
+    /// Of so many E.
+    pub fn bytes(&self, elements: usize) -> u64 {
         (elements * self.queue.size()) as u64
     }
 
     /// Weights as the kernels read them.
-    fn weight(&self, offset: usize) -> Address {
+    pub fn weight(&self, offset: usize) -> Address {
         if self.queue.precision == Precision::F32 {
             self.memory.params.at() + 4 * offset as u64
         } else {
@@ -120,7 +124,8 @@ impl Pass<'_> {
         }
     }
 
-    fn drop_out(&self, x: Address, layer: usize) -> Result<(), DriverError> {
+    /// Multiplies x [T, B, H] with the layer's dropout mask, where dropout is on.
+    pub fn drop_out(&self, x: Address, layer: usize) -> Result<(), DriverError> {
         if !self.dropout {
             return Ok(());
         }
@@ -136,8 +141,16 @@ impl Pass<'_> {
         self.queue.run(&self.queue.named("dropout"), blocks(quads), 256, &params)
     }
 
+    /// The library, where it runs this chunk.
+    fn library(&self) -> Option<&dyn WholeStack> {
+        if self.space.input.library { self.plan.library() } else { None }
+    }
+
     /// All recurrent layers; the state is carried. `store`: a backward pass or a look at the activations follows.
     pub fn forward(&self, store: bool) -> Result<(), DriverError> {
+        if let Some(library) = self.library() {
+            return library.forward(self, store);
+        }
         let (units, columns) = (self.layout.units, self.layout.gate_columns());
         for layer in 0..self.layout.shape.layers {
             if layer > 0 {
@@ -150,7 +163,7 @@ impl Pass<'_> {
                 self.queue.product(Form::Nt, x, w, gates, bias, float, size)?;
             }
             let params = self.layer_params(layer, store);
-            self.plan.forward(self.queue, &params, self.space.scratch.at())?;
+            self.plan.layers().forward(self.queue, &params, self.space.scratch.at())?;
             self.drop_out(self.space.layer(layer).y.at(), layer)?;
         }
         Ok(())
@@ -232,6 +245,9 @@ impl Pass<'_> {
 
     /// Gradients of the recurrent layers' parameters from those of the top layer's output.
     pub fn backward_layers(&self, training: &Training) -> Result<(), DriverError> {
+        if let Some(library) = self.library() {
+            return library.backward(self, training);
+        }
         let (queue, layout, space) = (self.queue, self.layout, self.space);
         let (rows, units, classes, columns) =
             (space.rows(), layout.units, layout.classes, layout.gate_columns());
@@ -243,7 +259,7 @@ impl Pass<'_> {
         for layer in (0..layout.shape.layers).rev() {
             let (places, activations) = (&layout.layers[layer], space.layer(layer));
             self.drop_out(dy.at, layer)?;
-            self.plan.backward(queue, &self.layer_params(layer, true), space.scratch.at())?;
+            self.plan.layers().backward(queue, &self.layer_params(layer, true), space.scratch.at())?;
             let dgates = Matrix { at: activations.gates.at(), stride: columns };
             let hp = Matrix { at: activations.hp.at(), stride: units };
             let out = grads(places.weight_hh.start);
@@ -372,6 +388,6 @@ impl Memory {
 }
 
 /// Blocks of 256 threads for `n` items in grid-stride loops.
-fn blocks(n: usize) -> [usize; 3] {
+pub fn blocks(n: usize) -> [usize; 3] {
     [n.div_ceil(256).clamp(1, 1056), 1, 1]
 }

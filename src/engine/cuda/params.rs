@@ -56,6 +56,66 @@ pub struct CellStepParams {
 
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
+pub struct LibraryInputParams {
+    pub ids: Address,
+    pub order: Address,
+    pub x: Address,
+    pub rows: i32,
+    pub classes: i32,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+pub struct LibraryRowsParams {
+    pub from: Address,
+    pub to: Address,
+    pub order: Address,
+    pub rows: i32,
+    pub from_width: i32,
+    pub to_width: i32,
+    pub back: i32,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+pub struct LibraryStatesParams {
+    pub h_carry: Address,
+    pub c_carry: Address,
+    pub library_h: Address,
+    pub library_c: Address,
+    pub streams_of: Address,
+    pub resets: Address,
+    pub layers: i32,
+    pub sequences: i32,
+    pub streams: i32,
+    pub units: i32,
+    pub width: i32,
+    pub back: i32,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct LibraryTensor {
+    pub ours: i64,
+    pub row_stride: i64,
+    pub column_stride: i64,
+    pub theirs: i64,
+    pub their_stride: i64,
+    pub rows: i32,
+    pub columns: i32,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+pub struct LibraryWeightsParams {
+    pub tensors: Address,
+    pub weights: Address,
+    pub library: Address,
+    pub grads: Address,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
 pub struct GemmParams {
     pub a: Address,
     pub b: Address,
@@ -316,6 +376,10 @@ pub fn sizes() -> Vec<(&'static str, usize)> {
     vec![
         ("stepwise_begin_f32", size_of::<RecurrentParams>()),
         ("stepwise_forward_lstm_f32", size_of::<CellStepParams>()),
+        ("library_one_hot_f32", size_of::<LibraryInputParams>()),
+        ("library_rows_f32", size_of::<LibraryRowsParams>()),
+        ("library_states_f32", size_of::<LibraryStatesParams>()),
+        ("library_weights_f32", size_of::<LibraryWeightsParams>()),
         ("gemm_nt_f32", size_of::<GemmParams>()),
         ("reduce_splits", size_of::<ReduceParams>()),
         ("column_sum_f32", size_of::<ColumnSumParams>()),

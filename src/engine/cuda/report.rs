@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
-use super::driver::Facts;
+use std::sync::Arc;
+
+use super::driver::{Driver, Facts};
 use super::layout::Layout;
 use super::rnn::{self, Wanted};
 use super::sampler;
@@ -37,8 +39,8 @@ pub fn shapes() -> [ModelShape; 4] {
     })
 }
 
-/// Every tier for every shape and precision.
-pub fn served(facts: &Facts) -> Vec<Served> {
+/// Every tier for every shape and precision. Without a driver cuDNN cannot be asked.
+pub fn served(facts: &Facts, driver: Option<&Arc<dyn Driver>>) -> Vec<Served> {
     let mut all = Vec::new();
     for shape in shapes() {
         for precision in [Precision::F32, Precision::Bf16, Precision::F16] {
@@ -52,7 +54,7 @@ pub fn served(facts: &Facts) -> Vec<Served> {
                 });
             };
             let mut units = None;
-            for (tier, answer) in rnn::survey(&Wanted { shape, precision, facts, driver: None }) {
+            for (tier, answer) in rnn::survey(&Wanted { shape, precision, facts, driver }) {
                 if let (Ok(plan), None) = (&answer, units) {
                     units = Some(plan.units());
                 }
@@ -80,7 +82,7 @@ mod tests {
 
     #[test]
     fn tiers_say_why_they_do_not_serve() {
-        let hopper = served(&EmulatedDriver::facts_of(9, 0));
+        let hopper = served(&EmulatedDriver::facts_of(9, 0), None);
         let find = |all: &[Served], model: &str, precision: &str, tier: &str| -> Served {
             let found = all
                 .iter()
@@ -92,7 +94,7 @@ mod tests {
         assert!(find(&hopper, "lstm 3x512", "bf16", "fused").detail.contains("cluster"));
         let large = find(&hopper, "lstm 1x1024", "bf16", "fused");
         assert!(!large.serves && large.detail.contains("at most 512"), "{}", large.detail);
-        let ampere = served(&EmulatedDriver::facts_of(8, 0));
+        let ampere = served(&EmulatedDriver::facts_of(8, 0), None);
         assert!(find(&ampere, "lstm 1x150", "bf16", "fused").serves);
         let clusters = find(&ampere, "lstm 3x512", "bf16", "fused");
         assert!(!clusters.serves && clusters.detail.contains("clusters"), "{}", clusters.detail);

@@ -262,17 +262,18 @@ fn by_graph(
 ) -> Result<(), EngineError> {
     let driver = &queue.driver;
     let width = params.width as usize;
-    let input = Input { steps: 1, streams: width };
-    let space = Workspace::new(driver, layout, queue.precision, input, false, plan.scratch(width))?;
+    let input = Input { steps: 1, streams: width, library: false };
+    let space = Workspace::new(driver, layout, queue.precision, input, false, plan.layers().scratch(width))?;
     let carried = Carried::zero(driver, layout, queue.precision, width)?;
     // Ids and resets are written by the kernels; the rest of the block is not looked at.
     let mut block = vec![0u8; input.bytes()];
-    input.fill(&mut block, &Chunk::new(1, width), &StepHyper::default());
+    input.fill(&mut block, &Chunk::new(1, width), &StepHyper::default(), None);
     space.block.write(&block)?;
     params.logits = space.logits.at();
     params.ids = space.ids();
     params.resets = space.resets();
-    let pass = Pass { queue, plan, layout, memory, space: &space, carried: &carried, dropout: false };
+    let pass =
+        Pass { queue, plan, layout, memory, space: &space, carried: &carried, dropout: false, pieces: None };
     begin(queue, &params)?;
     let step = || -> Result<(), DriverError> {
         pass.forward(false)?;

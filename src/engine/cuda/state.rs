@@ -4,7 +4,7 @@ use super::driver::Buffer;
 use super::network::{Pass, Training};
 use super::params::{Scaler, StepHyper};
 use super::workspace::Carried;
-use super::{CudaEngine, Place, values};
+use super::{CudaEngine, Place, Purpose, values};
 use crate::engine::{Chunk, Engine, EngineError, EngineState, LayerActivations};
 use crate::model::CellKind;
 
@@ -16,14 +16,23 @@ impl CudaEngine {
         chunk.check(self.layout.shape.vocab)?;
         let (driver, precision) = (&self.queue.driver, self.queue.precision);
         let mut place = Place::default();
-        CudaEngine::fit(driver, &self.layout, &*self.plan, precision, &mut place, &chunk, true)?;
+        let purpose = Purpose { training: true, gates: true };
+        CudaEngine::fit(driver, &self.layout, &*self.plan, precision, &mut place, &chunk, purpose)?;
         let (Some(space), Some(carried)) = (&place.space, &place.carried) else {
             return Err(EngineError::Device("activations without memory".into()));
         };
-        self.uploads.send(driver, space, &chunk, &StepHyper::default())?;
+        self.uploads.send(driver, space, &chunk, &StepHyper::default(), None)?;
         let (layout, plan) = (&self.layout, &*self.plan);
-        let pass =
-            Pass { queue: &self.queue, plan, layout, memory: &self.memory, space, carried, dropout: false };
+        let pass = Pass {
+            queue: &self.queue,
+            plan,
+            layout,
+            memory: &self.memory,
+            space,
+            carried,
+            dropout: false,
+            pieces: None,
+        };
         pass.forward(true)?;
         let shape = self.layout.shape;
         let (hidden, units, slots, streams) = (shape.hidden, layout.units, layout.slots, space.input.streams);

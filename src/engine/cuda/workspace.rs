@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::driver::{Address, Buffer, Driver, DriverError};
 use super::layout::Layout;
 use super::params::{HEAD_MAX_CLASSES, StepHyper};
+use super::pieces::Pieces;
 use crate::engine::{Chunk, Precision};
 
 /// Streams are padded to a multiple of this.
@@ -13,13 +14,29 @@ pub const STREAM_GROUP: usize = 8;
 /// Bytes of logits that the head works on at once where it is not one kernel.
 const LOGIT_BYTES: usize = 64 << 20;
 
-/// Offsets in the block that is uploaded with every chunk: hyper-parameters, ids, targets, resets.
+/// Offsets in the block that is uploaded with every chunk: hyper-parameters, ids, targets, resets, and for a library of
+/// recurrent layers the sequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Input {
     /// T.
     pub steps: usize,
     /// B padded.
     pub streams: usize,
+    /// Whether a library of recurrent layers runs the chunk.
+    pub library: bool,
+}
+
+/// What is uploaded of the sequences, i32 each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SequencePart {
+    /// Lengths; all T where the chunk is not cut.
+    Lengths = 0,
+    /// See [`Pieces`]; not written where the chunk is not cut, like the following.
+    Order = 1,
+    /// See [`Pieces`].
+    From = 2,
+    /// See [`Pieces`].
+    To = 3,
 }
 
 impl Input {
@@ -42,13 +59,20 @@ impl Input {
         (self.targets() + 2 * self.rows()).next_multiple_of(64)
     }
 
+    /// Of a part of the sequences: T*B numbers are room for any.
+    pub fn sequences(&self, part: SequencePart) -> usize {
+        (self.resets() + self.rows()).next_multiple_of(64)
+            + part as usize * (4 * self.rows()).next_multiple_of(64)
+    }
+
     /// All of it.
     pub fn bytes(&self) -> usize {
-        (self.resets() + self.rows()).next_multiple_of(64)
+        let parts = if self.library { 4 } else { 0 };
+        self.sequences(SequencePart::Lengths) + parts * (4 * self.rows()).next_multiple_of(64)
     }
 
     /// Lays a chunk out in `block`; padded streams have id 0, no target and a reset at every step.
-    pub fn fill(&self, block: &mut [u8], chunk: &Chunk, hyper: &StepHyper) {
+    pub fn fill(&self, block: &mut [u8], chunk: &Chunk, hyper: &StepHyper, pieces: Option<&Pieces>) {
         block[..size_of::<StepHyper>()].copy_from_slice(bytemuck::bytes_of(hyper));
         let real = chunk.streams;
         for t in 0..self.steps {
@@ -64,6 +88,21 @@ impl Input {
             let to = &mut block[self.resets() + row..][..self.streams];
             to[..real].copy_from_slice(&chunk.resets[from]);
             to[real..].fill(1);
+        }
+        if !self.library {
+            return;
+        }
+        let mut put = |part: SequencePart, values: &[i32]| {
+            block[self.sequences(part)..][..4 * values.len()].copy_from_slice(bytemuck::cast_slice(values));
+        };
+        match pieces {
+            None => put(SequencePart::Lengths, &vec![self.steps as i32; self.streams]),
+            Some(pieces) => {
+                put(SequencePart::Lengths, &pieces.lengths);
+                put(SequencePart::Order, &pieces.order);
+                put(SequencePart::From, &pieces.from);
+                put(SequencePart::To, &pieces.to);
+            }
         }
     }
 }
@@ -100,7 +139,7 @@ pub struct Workspace {
     pub logit_rows: usize,
     /// float `[T*B]`
     pub losses: Buffer,
-    /// Scratch of the recurrent plan.
+    /// Scratch of the recurrent plan, bytes as it asked for.
     pub scratch: Buffer,
 }
 
@@ -117,13 +156,15 @@ impl Workspace {
         let size = if precision == Precision::F32 { 4 } else { 2 };
         let (rows, units) = (input.rows(), layout.units);
         let cells = if layout.shape.cell.has_cell_state() { 4 * (rows + input.streams) * units } else { 0 };
+        // A library keeps gates and states in memory of its own.
+        let own = |bytes: usize| if input.library { 0 } else { bytes };
         let spaces = if training { layout.shape.layers } else { layout.shape.layers.min(2) };
         let layers = (0..spaces)
             .map(|_| {
                 Ok(LayerSpace {
-                    gates: Buffer::new(driver, rows * layout.gate_columns() * size)?,
-                    c: Buffer::new(driver, cells)?,
-                    hp: Buffer::new(driver, (rows + input.streams) * units * size)?,
+                    gates: Buffer::new(driver, own(rows * layout.gate_columns() * size))?,
+                    c: Buffer::new(driver, own(cells))?,
+                    hp: Buffer::new(driver, own((rows + input.streams) * units * size))?,
                     y: Buffer::new(driver, rows * units * size)?,
                 })
             })
@@ -140,12 +181,12 @@ impl Workspace {
             training,
             block: Buffer::new(driver, input.bytes())?,
             layers,
-            dy: Buffer::new(driver, training_bytes(rows * units * size))?,
+            dy: Buffer::zeroed(driver, training_bytes(rows * units * size))?,
             dlogits: Buffer::new(driver, training_bytes(rows * classes * size))?,
             logits: Buffer::new(driver, 4 * logit_rows * classes)?,
             logit_rows,
             losses: Buffer::new(driver, 4 * rows)?,
-            scratch: Buffer::new(driver, 4 * scratch)?,
+            scratch: Buffer::new(driver, scratch)?,
         })
     }
 
@@ -177,6 +218,11 @@ impl Workspace {
     /// See [`Workspace::hyper`].
     pub fn resets(&self) -> Address {
         self.block.at() + self.input.resets() as u64
+    }
+
+    /// See [`Workspace::hyper`].
+    pub fn sequences(&self, part: SequencePart) -> Address {
+        self.block.at() + self.input.sequences(part) as u64
     }
 }
 

@@ -102,6 +102,7 @@ impl Engine for ReferenceEngine {
             device: DeviceFacts::cpu(),
             precision: Precision::F32,
             note: None,
+            chosen: None,
         }
     }
 

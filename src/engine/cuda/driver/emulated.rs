@@ -85,6 +85,7 @@ impl EmulatedDriver {
             max_cluster: clusters,
             memory: 8 << 30,
             cuda: "emulated".into(),
+            clock: false,
             libraries: Vec::new(),
         }
     }

@@ -13,6 +13,7 @@
 pub mod cust;
 pub mod emulated;
 pub mod real;
+pub mod recurrent;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +38,8 @@ pub struct Facts {
     pub memory: u64,
     /// The CUDA version that the driver speaks, `13.0`.
     pub cuda: String,
+    /// Whether times say something about the device: not where it is emulated.
+    pub clock: bool,
     /// Libraries found, and why others were not: (name, version or reason).
     pub libraries: Vec<(String, String)>,
 }
@@ -121,6 +124,9 @@ pub enum DriverError {
         /// Bytes there are.
         total: u64,
     },
+    /// A library does not serve what it was asked for.
+    #[error("{0}")]
+    Unsupported(String),
     /// A call failed.
     #[error("{call} failed: {meaning}")]
     Failed {
@@ -203,6 +209,10 @@ pub trait Driver: Send + Sync {
     fn launch(&self, launch: &Launch) -> Result<(), DriverError>;
     /// Enqueues a product through a library; false where there is none that serves it (then nothing was enqueued).
     fn product(&self, product: &Product, a: Address, b: Address, c: Address) -> Result<bool, DriverError>;
+    /// The library of recurrent layers, looked for when it is first asked for; the error says why there is none.
+    fn rnn_library(&self) -> Result<&dyn recurrent::RnnLibrary, String> {
+        Err(format!("there is no cuDNN for {}", self.facts().name))
+    }
     /// How many clusters of this launch fit on the device at once; 0 where it cannot run at all.
     fn active_clusters(&self, launch: &Launch) -> Result<u32, DriverError>;
     /// Begins to record instead of to run.

@@ -8,7 +8,7 @@ use bytemuck::Zeroable;
 use super::super::driver::{Address, DriverError, Facts, Launch};
 use super::super::params::RecurrentParams;
 use super::super::queue::Queue;
-use super::{Answer, RnnPlan, Wanted};
+use super::{Answer, LayerKernels, RnnPlan, Wanted};
 use crate::engine::Precision;
 use crate::model::CellKind;
 
@@ -228,6 +228,12 @@ impl RnnPlan for Fused {
         self.units
     }
 
+    fn layers(&self) -> &dyn LayerKernels {
+        self
+    }
+}
+
+impl LayerKernels for Fused {
     fn scratch(&self, _: usize) -> usize {
         0
     }

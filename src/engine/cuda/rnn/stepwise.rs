@@ -3,7 +3,7 @@
 use super::super::driver::{Address, DriverError, Form};
 use super::super::params::{CellStepParams, RecurrentParams};
 use super::super::queue::{Matrix, Queue};
-use super::{Answer, RnnPlan, Wanted};
+use super::{Answer, LayerKernels, RnnPlan, Wanted};
 use crate::model::CellKind;
 
 /// See the module's documentation.
@@ -21,10 +21,15 @@ pub fn plan(wanted: &Wanted) -> Answer {
     }
     let cell = wanted.shape.cell;
     let units = wanted.shape.hidden.next_multiple_of(16);
-    Ok(Box::new(Stepwise { cell, units, slots: super::super::layout::slots(cell) }))
+    Ok(Box::new(Stepwise::of(cell, units)))
 }
 
 impl Stepwise {
+    /// For any width, a multiple of 16.
+    pub fn of(cell: CellKind, units: usize) -> Stepwise {
+        Stepwise { cell, units, slots: super::super::layout::slots(cell) }
+    }
+
     fn cells(&self, queue: &Queue, name: &str, layer: &RecurrentParams) -> (String, [usize; 3]) {
         let kernel = queue.named(&format!("stepwise_{name}_{}", self.cell));
         (kernel, [(layer.streams as usize * self.units).div_ceil(256), 1, 1])
@@ -44,8 +49,14 @@ impl RnnPlan for Stepwise {
         self.units
     }
 
+    fn layers(&self) -> &dyn LayerKernels {
+        self
+    }
+}
+
+impl LayerKernels for Stepwise {
     fn scratch(&self, streams: usize) -> usize {
-        streams * self.units * self.slots.max(3)
+        4 * streams * self.units * self.slots.max(3)
     }
 
     fn forward(&self, queue: &Queue, layer: &RecurrentParams, scratch: Address) -> Result<(), DriverError> {

@@ -50,6 +50,7 @@ pub fn facts(device: Device) -> Result<Facts, DriverError> {
         shared_per_block: shared.max(0) as u32,
         max_cluster: 0,
         memory: said("cuDeviceTotalMem", device.total_memory())? as u64,
+        clock: true,
         libraries: vec![
             ("NVIDIA driver".into(), format!("CUDA {cuda}, through cust")),
             ("cuBLASLt".into(), "not used: cust has no bindings for it".into()),

@@ -73,6 +73,7 @@ pub fn of(device: CUdevice, version: i32) -> Result<Facts, DriverError> {
         shared_per_block: attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
         max_cluster: max_cluster(capability, clusters),
         memory: memory as u64,
+        clock: true,
         libraries: vec![("NVIDIA driver".into(), format!("CUDA {cuda}"))],
         cuda,
     })

@@ -4,6 +4,7 @@
 use std::ffi::CStr;
 
 use cudarc::cublaslt::sys as lt;
+use cudarc::cudnn::sys as dnn;
 use cudarc::driver::sys::{self, CUresult};
 
 use crate::engine::cuda::driver::DriverError;
@@ -78,6 +79,36 @@ const BLAS_FUNCTIONS: &[&str] = &[
     "cublasLtMatrixLayoutDestroy",
 ];
 
+/// Every function of libcudnn that is called here.
+const DNN_FUNCTIONS: &[&str] = &[
+    "cudnnBuildRNNDynamic",
+    "cudnnCreate",
+    "cudnnCreateDropoutDescriptor",
+    "cudnnCreateRNNDataDescriptor",
+    "cudnnCreateRNNDescriptor",
+    "cudnnCreateTensorDescriptor",
+    "cudnnDestroy",
+    "cudnnDestroyDropoutDescriptor",
+    "cudnnDestroyRNNDataDescriptor",
+    "cudnnDestroyRNNDescriptor",
+    "cudnnDestroyTensorDescriptor",
+    "cudnnGetErrorString",
+    "cudnnGetLastErrorString",
+    "cudnnGetRNNTempSpaceSizes",
+    "cudnnGetRNNWeightParams",
+    "cudnnGetRNNWeightSpaceSize",
+    "cudnnGetTensorNdDescriptor",
+    "cudnnGetVersion",
+    "cudnnRNNBackwardData_v8",
+    "cudnnRNNBackwardWeights_v8",
+    "cudnnRNNForward",
+    "cudnnSetDropoutDescriptor",
+    "cudnnSetRNNDataDescriptor",
+    "cudnnSetRNNDescriptor_v8",
+    "cudnnSetStream",
+    "cudnnSetTensorNdDescriptor",
+];
+
 /// Looks for libcuda, initialises it and returns the CUDA version that it speaks, `13000`.
 pub fn initialise() -> Result<i32, DriverError> {
     // SAFETY: loading NVIDIA's driver library runs its initialisers, which is what loading it is for.
@@ -130,6 +161,35 @@ pub fn blas_version() -> Result<String, String> {
     Ok(format!("{}.{}.{}", version / 10_000, version / 100 % 100, version % 100))
 }
 
+/// The version of cuDNN where it is there with all that is needed; else why it is not used.
+pub fn dnn_version() -> Result<String, String> {
+    // SAFETY: loading the library runs its initialisers.
+    if !unsafe { dnn::is_culib_present() } {
+        return Err(
+            "cuDNN was not found (libcudnn.so.9; a Python package nvidia-cudnn-cu13 has it, its lib folder \
+                    belongs on LD_LIBRARY_PATH)"
+                .into(),
+        );
+    }
+    // The version first: an old library lacks functions, and this says better why.
+    let mut version = 0;
+    if missing(Library::Dnn, &["cudnnGetVersion"]).is_none() {
+        // SAFETY: takes nothing, touches nothing.
+        version = unsafe { dnn::cudnnGetVersion() };
+    }
+    // 8.9.7 says 8907, 9.21.0 says 92100.
+    if version < 90_000 {
+        let (major, minor) = (version / 1000, version / 100 % 10);
+        return Err(format!("cuDNN {major}.{minor} is too old; 9 is needed"));
+    }
+    let text = format!("{}.{}.{}", version / 10_000, version / 100 % 100, version % 100);
+    match missing(Library::Dnn, DNN_FUNCTIONS) {
+        Some(name) => Err(format!("cuDNN {text} is not used: it has no {name}")),
+        None if version >= 100_000 => Err(format!("cuDNN {text} is newer than this program, which knows 9")),
+        None => Ok(text),
+    }
+}
+
 /// `13000` as `13.0`.
 pub fn version_text(version: i32) -> String {
     format!("{}.{}", version / 1000, version % 1000 / 10)
@@ -139,6 +199,7 @@ pub fn version_text(version: i32) -> String {
 enum Library {
     Cuda,
     Blas,
+    Dnn,
 }
 
 /// The first of the functions that the library, which must be present, lacks.
@@ -148,6 +209,7 @@ fn missing(library: Library, functions: &[&'static str]) -> Option<&'static str>
         let library = match library {
             Library::Cuda => sys::culib(),
             Library::Blas => lt::culib(),
+            Library::Dnn => dnn::culib(),
         };
         functions.iter().find(|name| library.get::<unsafe extern "C" fn()>(name.as_bytes()).is_err()).copied()
     }

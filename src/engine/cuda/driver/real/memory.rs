@@ -21,8 +21,29 @@ impl Context {
 
     /// For this thread's calls.
     pub fn make_current(&self) -> Result<(), DriverError> {
-        // SAFETY: retained until self is dropped.
-        check("cuCtxSetCurrent", unsafe { sys::cuCtxSetCurrent(self.context) })
+        self.handle().make_current()
+    }
+
+    /// What a library on this context keeps; it must not outlive the context.
+    pub fn handle(&self) -> ContextHandle {
+        ContextHandle(self.context)
+    }
+}
+
+/// A retained context, without the duty to release it.
+#[derive(Clone, Copy)]
+pub struct ContextHandle(CUcontext);
+
+// SAFETY: CUDA's contexts may be made current on any thread.
+unsafe impl Send for ContextHandle {}
+// SAFETY: as above.
+unsafe impl Sync for ContextHandle {}
+
+impl ContextHandle {
+    /// For this thread's calls.
+    pub fn make_current(self) -> Result<(), DriverError> {
+        // SAFETY: retained as long as the `Context` that gave it.
+        check("cuCtxSetCurrent", unsafe { sys::cuCtxSetCurrent(self.0) })
     }
 }
 

@@ -5,6 +5,7 @@
 //! engine may move between threads; a capture must begin and end on one thread.
 
 mod blas;
+mod dnn;
 mod facts;
 mod kernels;
 mod library;
@@ -13,7 +14,7 @@ mod memory;
 mod tests;
 
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cudarc::driver::sys::{
     self, CUevent, CUgraphExec, CUlaunchAttribute, CUlaunchAttributeID, CUlaunchAttributeValue,
@@ -21,10 +22,12 @@ use cudarc::driver::sys::{
 };
 
 use self::blas::Blas;
+use self::dnn::Dnn;
 pub use self::facts::devices;
 use self::kernels::{Kernels, relaxed};
 use self::library::{check, failed};
 use self::memory::{Context, Released};
+use super::recurrent::RnnLibrary;
 use super::{Address, Driver, DriverError, EventId, Facts, GraphId, Launch, Meter, Product};
 use crate::engine::cuda::images;
 
@@ -35,6 +38,8 @@ pub struct RealDriver {
     context: Context,
     stream: CUstream,
     state: Mutex<State>,
+    /// Opened when it is first asked for: it is large, and most runs do without.
+    dnn: OnceLock<Result<Dnn, String>>,
 }
 
 /// What calls change.
@@ -88,6 +93,7 @@ impl RealDriver {
             context,
             stream,
             state: Mutex::new(state),
+            dnn: OnceLock::new(),
         };
         driver.lock().kernels = Kernels::load(&images)?;
         let found = match library::blas_version() {
@@ -101,6 +107,7 @@ impl RealDriver {
             Err(reason) => reason,
         };
         facts.libraries.push(("cuBLASLt".into(), found));
+        facts.libraries.push(("cuDNN".into(), library::dnn_version().unwrap_or_else(|reason| reason)));
         driver.facts = facts;
         // A library that breaks the context is better found here than at the first step.
         driver.synchronise()?;
@@ -178,6 +185,7 @@ impl Drop for RealDriver {
             return;
         }
         let _ = self.synchronise();
+        self.dnn.take();
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         let released = std::mem::take(&mut state.released);
         state.blas = None;
@@ -289,6 +297,13 @@ impl Driver for RealDriver {
         match &mut state.blas {
             Some(blas) => relaxed(|| blas.product(product, a, b, c)),
             None => Ok(false),
+        }
+    }
+
+    fn rnn_library(&self) -> Result<&dyn RnnLibrary, String> {
+        match self.dnn.get_or_init(|| Dnn::open(self.context.handle(), self.stream)) {
+            Ok(library) => Ok(library),
+            Err(reason) => Err(reason.clone()),
         }
     }
 
