@@ -18,6 +18,7 @@ use super::record::Row;
 use super::result::{ENGINE, sizes};
 use super::stats::Summary;
 use crate::engine::EngineError;
+use crate::machine::Others;
 
 /// Fewest pairs of measurements.
 pub const FEWEST_PAIRS: usize = 5;
@@ -291,6 +292,7 @@ pub fn pytorch(
     let fitting = |ms: f64| (PART_MS.min(seconds * 1e3) / ms).clamp(1.0, 10_000.0).round() as usize;
     // The first run of either is not counted: it tells how many steps fill a part.
     let steps = (fitting(session.run(session.together()).map_err(said)?), fitting(peer.run(1, "")?));
+    let others = Others::than(&[peer.child.id()]);
     // Of each side (the whole, and of layers the forward pass).
     let layer = case.what == What::Layer;
     let measured = in_turn(
@@ -304,6 +306,7 @@ pub fn pytorch(
             Ok::<_, String>((peer.run(steps.1, "")?, forward))
         },
     )?;
+    let others = others.share();
     let versus = Versus {
         peer: words,
         pairs: measured.iter().map(|(ours, theirs)| (ours.0, theirs.0)).collect(),
@@ -312,7 +315,8 @@ pub fn pytorch(
     };
     let ms = versus.ours().ok_or("the clock gave no time: nothing was measured")?;
     let (info, peak_bytes, parts) = (session.info(), session.peak_bytes(), versus.parts(|pair| pair.0));
-    Ok((versus, Measured { info, ms, parts, together: steps.0, peak_bytes }))
+    let skipped = session.skipped();
+    Ok((versus, Measured { info, ms, parts, together: steps.0, peak_bytes, others, skipped }))
 }
 
 #[cfg(test)]

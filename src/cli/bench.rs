@@ -182,8 +182,11 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
     Ok(if measured { Outcome::Done } else { Outcome::Failed })
 }
 
-/// One line of progress.
+/// A line of progress, and a warning where other processes spoilt it.
 fn report(result: &CaseResult) {
+    if let Some(busy) = result.lines.first().and_then(|line| line.busy()) {
+        eprintln!("    {busy}");
+    }
     match (&result.error, result.whole.as_ref().or(result.lines.first()).and_then(|line| line.ms)) {
         (Some(why), _) => eprintln!("    not measured: {why}"),
         (None, Some(ms)) => {
