@@ -83,6 +83,11 @@ fn all_optimizers() -> [(Optimizer, f32); 5] {
 
 /// Ten steps of every optimiser on a fresh f32 engine of `make`, dropout and clipping on.
 pub fn ten_steps_are_the_references(make: &dyn Fn() -> Box<dyn Engine>) {
+    ten_steps_of(5, make);
+}
+
+/// The same on chunks of `streams` streams.
+pub fn ten_steps_of(streams: usize, make: &dyn Fn() -> Box<dyn Engine>) {
     for (optimizer, weight_decay) in all_optimizers() {
         let mut fast = make();
         let mut exact = reference(fast.shape());
@@ -97,7 +102,7 @@ pub fn ten_steps_are_the_references(make: &dyn Fn() -> Box<dyn Engine>) {
                 dropout: 0.1,
                 ..plain(0.0)
             };
-            let chunk = random_chunk(50 + step as u32, exact.shape().vocab, 7, 5);
+            let chunk = random_chunk(50 + step as u32, exact.shape().vocab, 7, streams);
             let (a, b) =
                 (fast.train_chunk(&chunk, &hyper).unwrap(), exact.train_chunk(&chunk, &hyper).unwrap());
             let (a, b) = (fast.sync(a).unwrap(), exact.sync(b).unwrap());

@@ -1,0 +1,135 @@
+//! Sampling few tunes: each thread takes tunes of its own, up to four side by side, and the next when one ends.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+
+use super::super::geometry::Isa;
+use super::super::space::Use;
+use super::dispatch;
+use super::forward::{Run, Work};
+use super::plan::Plan;
+use super::space::Space;
+use super::store::Store;
+use super::team::Meeting;
+use crate::engine::{EngineError, Precision, SampleRequest, SampledTune};
+use crate::sample::{Scratch, Stream};
+
+/// Streams side by side on a thread.
+const SIDE_BY_SIDE: usize = 4;
+
+/// The most tunes for which this is faster than streams in lanes.
+pub fn most_tunes(isa: Isa, threads: usize) -> usize {
+    threads * if isa == Isa::Avx512 { 4 } else { 2 }
+}
+
+/// What a thread needs.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    plan: &'a Plan,
+    store: &'a Store,
+    precision: Precision,
+    request: &'a SampleRequest,
+    next: &'a AtomicUsize,
+    done: &'a Mutex<Vec<(usize, SampledTune)>>,
+}
+
+/// Samples `request`, which has been checked. A tune depends neither on its thread nor on its neighbours.
+pub fn sample(
+    plan: &Plan,
+    store: &Store,
+    precision: Precision,
+    pool: &rayon::ThreadPool,
+    request: &SampleRequest,
+) -> Result<Vec<SampledTune>, EngineError> {
+    let threads = pool.current_num_threads().min(request.tunes).max(1);
+    let streams = request.tunes.div_ceil(threads).clamp(1, SIDE_BY_SIDE);
+    let mut spaces = Vec::new();
+    for _ in 0..threads {
+        let mut space = Space::default();
+        space.fit(plan, Use::Inference, streams, 1)?;
+        spaces.push(space);
+    }
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(request.tunes)));
+    let source = Source { plan, store, precision, request, next: &next, done: &done };
+    match &mut spaces[..] {
+        [space] => run(source, space),
+        spaces => pool.install(|| spaces.par_iter_mut().for_each(|space| run(source, space))),
+    }
+    let mut done = done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    done.sort_unstable_by_key(|(index, _)| *index);
+    Ok(done.into_iter().map(|(_, tune)| tune).collect())
+}
+
+/// One stream's tune.
+struct Lane {
+    index: usize,
+    stream: Stream,
+    chooses: bool,
+}
+
+fn take(source: Source) -> Option<Lane> {
+    let index = source.next.fetch_add(1, Ordering::Relaxed);
+    (index < source.request.tunes).then(|| Lane {
+        index,
+        stream: Stream::new(source.request, index),
+        chooses: false,
+    })
+}
+
+fn run(source: Source, space: &mut Space) {
+    let Source { plan, request, .. } = source;
+    let meeting = Meeting::new(1);
+    let mut lanes: Vec<Lane> = std::iter::from_fn(|| take(source)).take(space.streams).collect();
+    while space.streams > lanes.len() {
+        space.give_up(plan, space.streams - 1);
+    }
+    let mut scratch = Scratch::default();
+    space.now = 1;
+    loop {
+        let mut b = 0;
+        while b < lanes.len() {
+            match lanes[b].stream.input() {
+                Some(input) => {
+                    lanes[b].chooses = input.chooses;
+                    space.ids[b] = input.id;
+                    space.set_reset(b, input.reset);
+                    b += 1;
+                }
+                None => {
+                    let ended = match take(source) {
+                        Some(next) => std::mem::replace(&mut lanes[b], next),
+                        None => {
+                            space.give_up(plan, b);
+                            lanes.swap_remove(b)
+                        }
+                    };
+                    let mut done = source.done.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                    done.push((ended.index, ended.stream.finish()));
+                }
+            }
+        }
+        if lanes.is_empty() {
+            return;
+        }
+        let chooses = lanes.iter().any(|lane| lane.chooses);
+        let run = Run {
+            plan,
+            store: source.store,
+            space,
+            meeting: &meeting,
+            precision: source.precision,
+            work: if chooses { Work::Logits } else { Work::States },
+            dropout: None,
+            gradient_scale: 0.0,
+            unscale: 1.0,
+            rule: None,
+        };
+        dispatch::work(&run, 0);
+        space.carry(plan);
+        for (b, lane) in lanes.iter_mut().enumerate() {
+            lane.stream.advance(request, space.logits(plan, b), &mut scratch);
+        }
+    }
+}
