@@ -402,6 +402,8 @@ mod x86 {
         // step of Newton's take four.
         #[inline(always)]
         unsafe fn sqrt_near(a: __m512) -> __m512 {
+            // Not infinite: its estimate is zero, and zero times infinity is no number.
+            let a = _mm512_min_ps(_mm512_set1_ps(f32::MAX), a);
             let y = _mm512_rsqrt14_ps(a);
             let root = _mm512_mul_ps(a, y);
             let half = _mm512_mul_ps(root, _mm512_set1_ps(0.5));

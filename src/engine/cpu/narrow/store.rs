@@ -54,7 +54,7 @@ impl Store {
     pub fn prepare(&mut self, plan: &Plan) -> Result<(), EngineError> {
         if self.grads.len() == 0 {
             self.grads = Buffer::zeros(plan.len, "weight gradients")?;
-            for moment in &mut self.moments {
+            for moment in self.moments.iter_mut().filter(|moment| moment.len() == 0) {
                 *moment = Buffer::zeros(plan.len, "optimiser moments")?;
             }
         }
