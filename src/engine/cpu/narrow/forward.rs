@@ -34,6 +34,7 @@ pub enum Work {
 ///
 /// Members write to the buffers behind `space` and `store` through [`Buffer::shared`](super::super::buffer::Buffer):
 /// each to its own units' columns, or its own rows, and read others' only behind a barrier or a published point.
+#[derive(Clone, Copy)]
 pub struct Run<'a> {
     /// Sizes and places.
     pub plan: &'a Plan,

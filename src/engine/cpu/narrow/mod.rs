@@ -32,7 +32,7 @@ use forward::{Run, Work};
 use plan::Plan;
 use space::Space;
 use store::Store;
-use team::Team;
+use team::{Meeting, Pace, Team};
 pub use update::Rule;
 
 /// Which of an engine's three states a chunk runs on.
@@ -57,6 +57,7 @@ pub struct Narrow {
     /// Whether the moments are anything but zero since the beginning.
     has_moments: bool,
     spaces: [Space; 3],
+    paces: [Pace; 4],
 }
 
 impl Narrow {
@@ -73,6 +74,7 @@ impl Narrow {
             store: None,
             has_moments: false,
             spaces: Default::default(),
+            paces: Default::default(),
         }
     }
 
@@ -132,13 +134,13 @@ impl Narrow {
             store.look(&chunk.ids);
         }
         let team = self.team.get_or_insert_with(|| Team::new(self.members));
-        let meeting = team.meeting();
+        let alone = Meeting::new(1);
         let loss_scale = training.map_or(1.0, |(_, scale)| scale);
         let run = Run {
             plan,
             store,
             space,
-            meeting: &meeting,
+            meeting: &alone,
             precision: self.precision,
             work,
             dropout: training.filter(|_| dropout).map(|(hyper, _)| Dropout {
@@ -150,7 +152,8 @@ impl Narrow {
             unscale: 1.0 / loss_scale,
             rule,
         };
-        team.run(&|member| dispatch::work(&run, member));
+        let pace = &mut self.paces[state as usize];
+        team.work(pace, run.rows(), &|meeting, member| dispatch::work(&Run { meeting, ..run }, member));
         let stats = match work {
             Work::Train => update::stats(&run, loss_scale),
             Work::Evaluate => Stats {
@@ -211,6 +214,11 @@ impl Narrow {
         request: &SampleRequest,
     ) -> Result<Vec<SampledTune>, EngineError> {
         let store = self.store.as_ref().expect("parameters have been taken");
+        if request.tunes == 1 && self.members > 1 {
+            let team = self.team.get_or_insert_with(|| Team::new(self.members));
+            let pace = &mut self.paces[3];
+            return sampler::sample_one(&self.plan, store, self.precision, team, pace, request);
+        }
         sampler::sample(&self.plan, store, self.precision, pool, request)
     }
 
@@ -256,6 +264,9 @@ impl Narrow {
 
 /// The most streams that are faster here than in lanes.
 fn most_streams(isa: Isa) -> usize {
+    if let Ok(n) = std::env::var("SONGRNN_NARROW") {
+        return n.parse().unwrap();
+    }
     match isa {
         Isa::Avx512 => 8,
         Isa::Avx2 => 4,

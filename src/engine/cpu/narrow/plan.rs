@@ -25,7 +25,7 @@ pub struct Part {
 pub struct Places {
     /// W_ih transposed [V or H][columns].
     pub input: usize,
-    /// W_hh transposed [H][columns]; room for [`Plan::rows`] rows, the last ones zero.
+    /// W_hh transposed [H][columns]; room for more rows, the last ones zero.
     pub recurrent: usize,
     /// Bias [columns]; a GRU's input bias.
     pub bias: usize,
@@ -52,9 +52,7 @@ pub struct Plan {
     pub gates: usize,
     /// H rounded up to LANES: a row of cell state.
     pub units: usize,
-    /// H rounded up to bands and to 8: rows of a matrix.
-    pub rows: usize,
-    /// `rows` rounded up to LANES: a row of h.
+    /// H rounded up to bands, to 8 (the rows of a matrix) and to LANES: a row of h.
     pub stride: usize,
     /// A row of gates.
     pub columns: usize,
@@ -64,7 +62,7 @@ pub struct Plan {
     pub parts: Vec<Part>,
     /// [layer][part].
     pub places: Vec<Vec<Places>>,
-    /// The head's weights transposed [H][classes], with room for `rows` rows.
+    /// The head's weights transposed [H][classes], with room for more rows.
     pub head: usize,
     /// The head's bias [classes].
     pub head_bias: usize,
@@ -138,7 +136,6 @@ impl Plan {
             lanes,
             gates,
             units: groups * lanes,
-            rows,
             stride: rows.next_multiple_of(lanes),
             columns: groups * gates * lanes,
             classes,

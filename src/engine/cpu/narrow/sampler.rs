@@ -12,7 +12,7 @@ use super::forward::{Run, Work};
 use super::plan::Plan;
 use super::space::Space;
 use super::store::Store;
-use super::team::Meeting;
+use super::team::{Meeting, Pace, Team};
 use crate::engine::{EngineError, Precision, SampleRequest, SampledTune};
 use crate::sample::{Scratch, Stream};
 
@@ -53,12 +53,33 @@ pub fn sample(
     }
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(request.tunes)));
     let source = Source { plan, store, precision, request, next: &next, done: &done };
+    let alone = |space: &mut Space| run(source, space, &mut |run| dispatch::work(run, 0));
     match &mut spaces[..] {
-        [space] => run(source, space),
-        spaces => pool.install(|| spaces.par_iter_mut().for_each(|space| run(source, space))),
+        [space] => alone(space),
+        spaces => pool.install(|| spaces.par_iter_mut().for_each(alone)),
     }
     let mut done = done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
     done.sort_unstable_by_key(|(index, _)| *index);
+    Ok(done.into_iter().map(|(_, tune)| tune).collect())
+}
+
+/// Samples a single tune, its units split over a team.
+pub fn sample_one(
+    plan: &Plan,
+    store: &Store,
+    precision: Precision,
+    team: &mut Team,
+    pace: &mut Pace,
+    request: &SampleRequest,
+) -> Result<Vec<SampledTune>, EngineError> {
+    let mut space = Space::default();
+    space.fit(plan, Use::Inference, 1, 1)?;
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(1)));
+    let source = Source { plan, store, precision, request, next: &next, done: &done };
+    run(source, &mut space, &mut |run| {
+        team.work(pace, 1, &|meeting, member| dispatch::work(&Run { meeting, ..*run }, member));
+    });
+    let done = done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
     Ok(done.into_iter().map(|(_, tune)| tune).collect())
 }
 
@@ -78,7 +99,7 @@ fn take(source: Source) -> Option<Lane> {
     })
 }
 
-fn run(source: Source, space: &mut Space) {
+fn run(source: Source, space: &mut Space, work: &mut dyn FnMut(&Run)) {
     let Source { plan, request, .. } = source;
     let meeting = Meeting::new(1);
     let mut lanes: Vec<Lane> = std::iter::from_fn(|| take(source)).take(space.streams).collect();
@@ -126,7 +147,7 @@ fn run(source: Source, space: &mut Space) {
             unscale: 1.0,
             rule: None,
         };
-        dispatch::work(&run, 0);
+        work(&run);
         space.carry(plan);
         for (b, lane) in lanes.iter_mut().enumerate() {
             lane.stream.advance(request, space.logits(plan, b), &mut scratch);

@@ -1,11 +1,13 @@
 //! Threads that work on one step together: started once, woken without a system call while steps follow each other
 //! closely, and met at barriers. Waiting spins a little and then yields, so that more threads than cores, or a core
-//! taken away for a while, cost time and nothing else.
+//! taken away for a while, cost time and nothing else; where it costs more than working alone, the caller works alone
+//! for a while ([`Pace`]).
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 /// Turns of a waiting loop before it yields: some ten microseconds.
 const SPINS: u32 = 400;
@@ -17,7 +19,8 @@ const YIELDS: u32 = 100;
 #[repr(align(128))]
 struct Line<T>(T);
 
-type Job<'a> = &'a (dyn Fn(usize) + Sync);
+/// What a member does: the meeting is the team's, or that of the caller alone.
+type Job<'a> = &'a (dyn Fn(&Meeting, usize) + Sync);
 
 /// Where members meet during a job.
 #[derive(Debug)]
@@ -94,6 +97,70 @@ impl Meeting {
     }
 }
 
+/// Whether one kind of work is faster together or alone, judged by the clock: cores may be taken by other programs, and
+/// members that wait for each other then lose a time slice at every meeting. Results do not depend on it.
+#[derive(Debug, Default)]
+pub struct Pace {
+    /// Nanoseconds a unit of work together and alone, running means; 0 = not known.
+    together: f64,
+    alone: f64,
+    /// Jobs done.
+    jobs: u64,
+    /// Jobs done together since that began.
+    streak: u64,
+    /// Jobs left before working together is tried again.
+    rest: u64,
+    /// How many that was when it last failed.
+    backoff: u64,
+}
+
+impl Pace {
+    /// Jobs at the beginning that are done alone: the first is cold.
+    const FIRST: u64 = 3;
+    /// Working alone is measured again so often.
+    const AGAIN: u64 = 512;
+    /// The shortest and the longest time alone before working together is tried again.
+    const BACKOFF: (u64, u64) = (16, 1024);
+    /// Jobs together that make up for a failure.
+    const GOOD: u64 = 64;
+
+    fn together(&mut self) -> bool {
+        self.jobs += 1;
+        if self.jobs <= Pace::FIRST || self.jobs.is_multiple_of(Pace::AGAIN) {
+            return false;
+        }
+        if self.together <= self.alone {
+            return true;
+        }
+        self.rest = self.rest.saturating_sub(1);
+        self.rest == 0
+    }
+
+    fn note(&mut self, together: bool, cost: f64) {
+        if self.jobs == 1 {
+            return;
+        }
+        // A time slice lost now and then is the machine's and would be lost alone as well: one outlier decides nothing.
+        let mean = |mean: f64| mean + (cost.min(3.0 * self.alone) - mean) / 8.0;
+        if !together {
+            // The best of the beginning: the measure of what is lost.
+            let first = self.alone == 0.0 || self.jobs <= Pace::FIRST && cost < self.alone;
+            self.alone = if first { cost } else { mean(self.alone) };
+            return;
+        }
+        let trial = self.together > self.alone || self.together == 0.0;
+        self.together = if trial { cost } else { mean(self.together) };
+        if self.together <= self.alone {
+            self.streak = if trial { 1 } else { self.streak + 1 };
+        } else {
+            let longer = if self.streak < Pace::GOOD { 2 * self.backoff } else { 0 };
+            self.backoff = longer.clamp(Pace::BACKOFF.0, Pace::BACKOFF.1);
+            self.rest = self.backoff;
+            self.streak = 0;
+        }
+    }
+}
+
 struct Shared {
     meeting: Arc<Meeting>,
     /// The job's two words, valid while `epoch` is newer than `done` says.
@@ -106,6 +173,7 @@ struct Shared {
 /// The caller, as member 0, and its helpers.
 pub struct Team {
     shared: Arc<Shared>,
+    alone: Meeting,
     helpers: Vec<JoinHandle<()>>,
 }
 
@@ -132,26 +200,28 @@ impl Team {
             std::thread::Builder::new().name(format!("narrow-{member}")).spawn(move || help(&shared, member))
         };
         let helpers = (1..members).map_while(|member| start(member).ok()).collect();
-        Team { shared, helpers }
+        Team { shared, alone: Meeting::new(1), helpers }
     }
 
-    /// Members.
-    pub fn members(&self) -> usize {
-        self.shared.meeting.members
+    /// Does `size` units of work of the kind that `pace` knows, together or alone.
+    pub fn work(&mut self, pace: &mut Pace, size: usize, job: Job) {
+        if self.helpers.is_empty() {
+            return job(&self.alone, 0);
+        }
+        let together = pace.together();
+        let start = Instant::now();
+        if together {
+            self.run(job)
+        } else {
+            job(&self.alone, 0)
+        }
+        pace.note(together, start.elapsed().as_nanos() as f64 / size as f64);
     }
 
-    /// Where they meet.
-    pub fn meeting(&self) -> Arc<Meeting> {
-        Arc::clone(&self.shared.meeting)
-    }
-
-    /// Runs `job(member)` for every member and returns when all are done.
-    pub fn run(&mut self, job: Job) {
+    /// Runs `job` for every member and returns when all are done.
+    fn run(&mut self, job: Job) {
         let shared = &*self.shared;
         shared.meeting.reset();
-        if self.helpers.is_empty() {
-            return job(0);
-        }
         // SAFETY: a reference to a trait object is two words; they are turned back in `help` before this returns.
         let words = unsafe { std::mem::transmute::<Job, [usize; 2]>(job) };
         for (to, word) in shared.job.iter().zip(words) {
@@ -162,7 +232,7 @@ impl Team {
         for helper in &self.helpers {
             helper.thread().unpark();
         }
-        let mine = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(0)));
+        let mine = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(&shared.meeting, 0)));
         if mine.is_err() {
             shared.meeting.broken.store(true, Ordering::Relaxed);
         }
@@ -203,7 +273,7 @@ fn help(shared: &Shared, member: usize) {
         let words = [0, 1].map(|i| shared.job[i].load(Ordering::Relaxed) as usize);
         // SAFETY: `run` stored the words of a job before this epoch began, and waits for `done` before it returns.
         let job = unsafe { std::mem::transmute::<[usize; 2], Job>(words) };
-        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(member))).is_err() {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(&shared.meeting, member))).is_err() {
             shared.meeting.broken.store(true, Ordering::Relaxed);
         }
         shared.done.0.fetch_add(1, Ordering::Release);
@@ -231,8 +301,7 @@ mod tests {
             let mut team = Team::new(members);
             let total = AtomicUsize::new(0);
             for round in 0..200 {
-                let meeting = Meeting::new(members);
-                team.run(&|member| {
+                team.run(&|meeting, member| {
                     total.fetch_add(1, Ordering::Relaxed);
                     meeting.barrier();
                     assert_eq!(total.load(Ordering::Relaxed), (round + 1) * members);
@@ -248,11 +317,30 @@ mod tests {
         }
     }
 
+    /// Together while that is faster, alone while it is not, and together again when the trouble is over.
+    #[test]
+    fn the_pace_follows_the_clock() {
+        let mut pace = Pace::default();
+        let mut times = |cost: f64, jobs: usize| {
+            let mut together = 0;
+            for _ in 0..jobs {
+                let choice = pace.together();
+                together += usize::from(choice);
+                pace.note(choice, if choice { cost } else { 2.0 });
+            }
+            together
+        };
+        assert!(times(1.0, 1000) > 980);
+        assert!(times(50.0, 5000) < 20);
+        assert!(times(1.0, 5000) > 2500);
+        assert!(times(1.0, 1000) > 980);
+    }
+
     #[test]
     fn a_failure_ends_the_job_and_not_the_program() {
         let mut team = Team::new(3);
         let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            team.run(&|member| assert_ne!(member, 2, "as it should"));
+            team.run(&|_, member| assert_ne!(member, 2, "as it should"));
         }));
         assert!(failed.is_err());
     }

@@ -124,7 +124,9 @@ fn near<S: Simd>() -> [f64; 2] {
     }
     assert_eq!((zero[0][0], zero[1][0]), (0.0, 0.0));
     // SAFETY: as above.
-    unsafe { S::store(zero[0].as_mut_ptr(), S::div_near(S::splat(1.0), S::sqrt_near(S::splat(f32::INFINITY)))) };
+    unsafe {
+        S::store(zero[0].as_mut_ptr(), S::div_near(S::splat(1.0), S::sqrt_near(S::splat(f32::INFINITY))))
+    };
     assert!(zero[0][0].abs() < 1e-18, "1 / sqrt(infinity) = {}", zero[0][0]);
     worst
 }
