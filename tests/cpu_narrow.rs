@@ -1,7 +1,12 @@
 //! The CPU engine's path for few streams: against the f64 reference, against streams in lanes bit for bit, and against
 //! itself on other numbers of threads.
 
+#![allow(unsafe_code)] // An allocator that counts.
+
 mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 
 use common::contract::{self, F32_BOUND, SHORT_BOUND};
 use common::{CELLS, below, part, plain, random_chunk, weights};
@@ -334,6 +339,45 @@ fn another_number_of_streams_starts_from_zero() {
             (engine.grad_chunk(&b, &plain(0.0)).unwrap(), fresh.grad_chunk(&b, &plain(0.0)).unwrap());
         assert_eq!(a, b, "{first} {second}");
     }
+}
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: the system's allocator, with a count beside it that allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's contract is the system's.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+#[test]
+fn a_step_allocates_nothing_once_its_shape_is_known() {
+    let shape = ModelShape { cell: CellKind::Lstm, vocab: 21, hidden: 150, layers: 2 };
+    let mut engine = cpu(shape, Precision::Bf16, 2, Isa::detect().unwrap());
+    let hyper = Hyper { optimizer: Optimizer::ADAM, clip: 1.0, dropout: 0.1, ..plain(1e-3) };
+    let chunk = random_chunk(1, 21, 12, 2);
+    let mut step = || {
+        let before = ALLOCATIONS.get();
+        let ticket = engine.train_chunk(&chunk, &hyper).unwrap();
+        engine.sync(ticket).unwrap();
+        ALLOCATIONS.get() - before
+    };
+    assert!(step() > 0, "the first makes room");
+    step();
+    assert_eq!((0..20).map(|_| step()).sum::<usize>(), 0);
 }
 
 fn small(precision: Precision, isa: Isa) -> CpuEngine {

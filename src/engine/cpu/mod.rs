@@ -15,6 +15,7 @@ mod gradient;
 mod head;
 mod math;
 mod narrow;
+mod paths;
 mod sampler;
 mod simd;
 mod space;
@@ -38,7 +39,8 @@ use forward::{Dropout, Pass};
 use geometry::Geometry;
 pub use geometry::Isa;
 use gradient::{Job, Source};
-use narrow::{Narrow, Rule, State};
+use narrow::{Narrow, State};
+use paths::{Fresh, accepts};
 use space::Use;
 use update::{BLOCK, Step};
 use weights::Weights;
@@ -72,23 +74,6 @@ pub struct CpuEngine {
     stepping: Batch,
     unread: HashMap<u64, Stats>,
     tickets: u64,
-}
-
-/// Copies of the parameters (and moments) that are up to date.
-#[derive(Debug, Clone, Copy)]
-struct Fresh {
-    /// The arena: `params` and `moments`.
-    arena: bool,
-    /// `weights`, packed from the arena.
-    lanes: bool,
-    /// The narrow path's own.
-    narrow: bool,
-}
-
-/// Whether an update is done: loss and gradient are finite, and the loss is not too large.
-fn accepts(stats: &Stats, hyper: &Hyper) -> bool {
-    let loss = stats.mean_loss();
-    stats.grad_norm.is_finite() && loss.is_finite() && loss <= f64::from(hyper.skip_above)
 }
 
 impl CpuEngine {
@@ -219,60 +204,6 @@ impl CpuEngine {
         });
         self.fresh = Fresh { arena: true, lanes: false, narrow: false };
         Ok(())
-    }
-
-    /// Brings the arena up to date.
-    fn use_arena(&mut self) {
-        if !self.fresh.arena {
-            self.narrow.export(&mut self.params, &mut self.moments);
-            self.fresh.arena = true;
-        }
-    }
-
-    /// Before a chunk with streams in lanes: packs the weights where that is due; the state is this path's alone.
-    fn use_lanes(&mut self, state: State) {
-        self.narrow.leave(state);
-        self.pack();
-    }
-
-    fn pack(&mut self) {
-        self.use_arena();
-        if !self.fresh.lanes {
-            let (weights, geo, params) = (&mut self.weights, &self.geo, &self.params);
-            self.pool.install(|| weights.pack(geo, self.precision, params));
-            self.fresh.lanes = true;
-        }
-    }
-
-    /// Before a chunk of few streams: the same for the narrow path.
-    fn use_narrow(&mut self, state: State) -> Result<(), EngineError> {
-        let batch = match state {
-            State::Training => &mut self.training,
-            State::Evaluation => &mut self.evaluation,
-            State::Stepping => &mut self.stepping,
-        };
-        *batch = Batch::default();
-        self.pack_narrow()
-    }
-
-    fn pack_narrow(&mut self) -> Result<(), EngineError> {
-        if !self.fresh.narrow {
-            self.narrow.import(&self.params, &self.moments)?;
-            self.fresh.narrow = true;
-        }
-        Ok(())
-    }
-
-    /// Forward, backward and, with `update`, the update over a chunk of few streams.
-    fn train_narrow(&mut self, chunk: &Chunk, hyper: &Hyper, update: bool) -> Result<Stats, EngineError> {
-        self.use_narrow(State::Training)?;
-        let rule = update.then_some(Rule { hyper: *hyper, update: self.updates + 1, accepts });
-        let stats = self.narrow.train(chunk, hyper, self.loss_scale, rule)?;
-        if stats.updated {
-            self.updates += 1;
-            self.fresh = Fresh { arena: false, lanes: false, narrow: true };
-        }
-        Ok(stats)
     }
 
     /// f16: halve the scale on overflow, double it after many good steps.

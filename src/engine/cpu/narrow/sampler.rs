@@ -19,9 +19,9 @@ use crate::sample::{Scratch, Stream};
 /// Streams side by side on a thread.
 const SIDE_BY_SIDE: usize = 4;
 
-/// The most tunes for which this is faster than streams in lanes.
+/// The most tunes for which this is faster than streams in lanes: where these are half empty.
 pub fn most_tunes(isa: Isa, threads: usize) -> usize {
-    threads * if isa == Isa::Avx512 { 4 } else { 2 }
+    threads * isa.lanes() / 2
 }
 
 /// What a thread needs.

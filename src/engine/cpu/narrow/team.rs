@@ -115,8 +115,8 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Jobs at the beginning that are done alone: the first is cold.
-    const FIRST: u64 = 3;
+    /// The first jobs are done together, the next alone: up to which.
+    const FIRST: (u64, u64) = (3, 5);
     /// Working alone is measured again so often.
     const AGAIN: u64 = 512;
     /// The shortest and the longest time alone before working together is tried again.
@@ -124,9 +124,18 @@ impl Pace {
     /// Jobs together that make up for a failure.
     const GOOD: u64 = 64;
 
+    /// Never alone.
+    #[cfg(test)]
+    pub fn never_alone() -> Pace {
+        Pace { alone: f64::INFINITY, jobs: Pace::FIRST.1, ..Pace::default() }
+    }
+
     fn together(&mut self) -> bool {
         self.jobs += 1;
-        if self.jobs <= Pace::FIRST || self.jobs.is_multiple_of(Pace::AGAIN) {
+        if self.jobs <= Pace::FIRST.1 {
+            return self.jobs <= Pace::FIRST.0;
+        }
+        if self.jobs.is_multiple_of(Pace::AGAIN) {
             return false;
         }
         if self.together <= self.alone {
@@ -137,18 +146,22 @@ impl Pace {
     }
 
     fn note(&mut self, together: bool, cost: f64) {
-        if self.jobs == 1 {
+        if self.jobs <= Pace::FIRST.1 {
+            // The best of the first: one of them is cold.
+            let known = if together { &mut self.together } else { &mut self.alone };
+            if *known == 0.0 || cost < *known {
+                *known = cost;
+            }
+            self.rest = Pace::BACKOFF.0;
             return;
         }
         // A time slice lost now and then is the machine's and would be lost alone as well: one outlier decides nothing.
         let mean = |mean: f64| mean + (cost.min(3.0 * self.alone) - mean) / 8.0;
         if !together {
-            // The best of the beginning: the measure of what is lost.
-            let first = self.alone == 0.0 || self.jobs <= Pace::FIRST && cost < self.alone;
-            self.alone = if first { cost } else { mean(self.alone) };
+            self.alone = mean(self.alone);
             return;
         }
-        let trial = self.together > self.alone || self.together == 0.0;
+        let trial = self.together > self.alone;
         self.together = if trial { cost } else { mean(self.together) };
         if self.together <= self.alone {
             self.streak = if trial { 1 } else { self.streak + 1 };

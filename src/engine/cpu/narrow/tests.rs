@@ -41,6 +41,7 @@ fn members_do_not_change_a_bit() {
             let mut narrow = Narrow::new(shape, isa, Precision::F32, 8);
             assert!(narrow.plan.parts.len() >= 4, "{cell}: {} parts", narrow.plan.parts.len());
             narrow.members = members;
+            narrow.paces = std::array::from_fn(|_| Pace::never_alone());
             narrow.import(&params, &Default::default()).unwrap();
             let mut out = vec![0.0; params.len()];
             let mut moments = [Vec::new(), Vec::new()];
