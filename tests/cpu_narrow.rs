@@ -287,7 +287,7 @@ fn resuming_does_not_change_a_bit() {
 fn the_paths_hand_over_to_each_other() {
     let shape = ModelShape { cell: CellKind::Gru, vocab: 23, hidden: 40, layers: 2 };
     let make = || cpu(shape, Precision::F32, 2, Isa::detect().unwrap());
-    let sizes = |step: u64| if step % 3 == 0 { MANY } else { 1 };
+    let sizes = |step: u64| if step.is_multiple_of(3) { MANY } else { 1 };
     let mut engine = make();
     trained(&mut engine, 0..7, sizes);
     // The same by way of a saved state after each step.
