@@ -3,7 +3,8 @@
 //! Batch rows are split into slices (`geometry`), each of which runs a whole chunk, forward and backward, on one
 //! thread with no barrier in between (`forward`, `head`, `backward`). Three phases make a step: slices; weight
 //! gradients, one product over T x B a panel (`gradient`); norm, update and packing (`update`, `weights`). Nothing in
-//! them depends on the number of threads, so results are bit-equal for any.
+//! them depends on the number of threads, so results are bit-equal for any. Few streams take another path (`narrow`),
+//! which has units in lanes and the same forward bits; `paths` hands over between the two.
 
 mod backward;
 mod batch;
