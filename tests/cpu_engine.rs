@@ -9,6 +9,9 @@ use songrnn_fast::engine::{Engine, EngineSpec, Hyper, Precision};
 use songrnn_fast::model::{CellKind, ModelShape};
 use songrnn_fast::optim::Optimizer;
 
+/// Streams in lanes, and not so few that units are (`cpu_narrow.rs`).
+const STREAMS: usize = 19;
+
 fn cpu(shape: ModelShape, precision: Precision, threads: usize, isa: Isa) -> CpuEngine {
     let mut engine = CpuEngine::on(&EngineSpec::cpu(shape, precision, threads), isa).unwrap();
     engine.load_params(&weights(&shape, 3)).unwrap();
@@ -81,7 +84,7 @@ fn short_precisions_stay_near_the_reference() {
 #[test]
 fn rounding_to_short_types_happens() {
     let shape = ModelShape { cell: CellKind::Lstm, vocab: 31, hidden: 50, layers: 1 };
-    let chunk = random_chunk(1, 31, 5, 4);
+    let chunk = random_chunk(1, 31, 5, STREAMS);
     let state = |precision| {
         let mut engine = cpu(shape, precision, 1, Isa::detect().unwrap());
         engine.grad_chunk(&chunk, &plain(0.0)).unwrap();
@@ -100,7 +103,7 @@ fn small(precision: Precision, layers: usize) -> CpuEngine {
 
 #[test]
 fn ten_steps_of_every_optimizer_equal_the_reference() {
-    contract::ten_steps_are_the_references(&|| Box::new(small(Precision::F32, 2)));
+    contract::ten_steps_of(STREAMS, &|| Box::new(small(Precision::F32, 2)));
 }
 
 /// A short training run: parameters and everything carried, after `steps` chunks.
@@ -151,7 +154,11 @@ fn resuming_does_not_change_a_bit() {
 fn chunks_compose() {
     for cell in CELLS {
         let shape = ModelShape { cell, vocab: 11, hidden: 37, layers: 2 };
-        contract::chunks_compose(&|| Box::new(cpu(shape, Precision::F32, 2, Isa::detect().unwrap())), 64);
+        contract::chunks_compose_of(
+            STREAMS,
+            &|| Box::new(cpu(shape, Precision::F32, 2, Isa::detect().unwrap())),
+            64,
+        );
     }
 }
 
@@ -166,12 +173,12 @@ fn taps_equal_the_reference() {
 
 #[test]
 fn updates_are_skipped_on_explosion_and_the_state_is_mended() {
-    contract::explosions_are_skipped(&mut small(Precision::F32, 1));
+    contract::explosions_are_skipped_of(STREAMS, &mut small(Precision::F32, 1));
 }
 
 #[test]
 fn f16_halves_its_loss_scale_on_overflow_and_doubles_it_after_good_steps() {
-    contract::the_loss_scale_adapts(&mut small(Precision::F16, 1));
+    contract::the_loss_scale_adapts_of(STREAMS, &mut small(Precision::F16, 1));
 }
 
 #[test]

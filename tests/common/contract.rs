@@ -83,6 +83,11 @@ fn all_optimizers() -> [(Optimizer, f32); 5] {
 
 /// Ten steps of every optimiser on a fresh f32 engine of `make`, dropout and clipping on.
 pub fn ten_steps_are_the_references(make: &dyn Fn() -> Box<dyn Engine>) {
+    ten_steps_of(5, make);
+}
+
+/// The same on chunks of `streams` streams.
+pub fn ten_steps_of(streams: usize, make: &dyn Fn() -> Box<dyn Engine>) {
     for (optimizer, weight_decay) in all_optimizers() {
         let mut fast = make();
         let mut exact = reference(fast.shape());
@@ -97,7 +102,7 @@ pub fn ten_steps_are_the_references(make: &dyn Fn() -> Box<dyn Engine>) {
                 dropout: 0.1,
                 ..plain(0.0)
             };
-            let chunk = random_chunk(50 + step as u32, exact.shape().vocab, 7, 5);
+            let chunk = random_chunk(50 + step as u32, exact.shape().vocab, 7, streams);
             let (a, b) =
                 (fast.train_chunk(&chunk, &hyper).unwrap(), exact.train_chunk(&chunk, &hyper).unwrap());
             let (a, b) = (fast.sync(a).unwrap(), exact.sync(b).unwrap());
@@ -122,8 +127,13 @@ pub fn ten_steps_are_the_references(make: &dyn Fn() -> Box<dyn Engine>) {
 /// A chunk of `steps` on a fresh f32 engine of `make`, the same in parts with the state carried (bit-equal), and in
 /// single steps.
 pub fn chunks_compose(make: &dyn Fn() -> Box<dyn Engine>, steps: usize) {
+    chunks_compose_of(3, make, steps);
+}
+
+/// The same for `streams` streams.
+pub fn chunks_compose_of(streams: usize, make: &dyn Fn() -> Box<dyn Engine>, steps: usize) {
     let shape = make().shape();
-    let whole = random_chunk(77, shape.vocab, steps, 3);
+    let whole = random_chunk(77, shape.vocab, steps, streams);
     let each = |sizes: &[usize]| {
         let mut engine = make();
         let mut at = 0;
@@ -141,7 +151,7 @@ pub fn chunks_compose(make: &dyn Fn() -> Box<dyn Engine>, steps: usize) {
     let (mut engine, mut exact) = (make(), reference(shape));
     for t in 0..steps {
         let one = part(&whole, t, 1);
-        let (mut z, mut expected) = (vec![0.0; 3 * shape.vocab], vec![0.0; 3 * shape.vocab]);
+        let (mut z, mut expected) = (vec![0.0; streams * shape.vocab], vec![0.0; streams * shape.vocab]);
         engine.step(&one.ids, &one.resets, &mut z).unwrap();
         exact.step(&one.ids, &one.resets, &mut expected).unwrap();
         assert!(nmse(&z, &wide(&expected)) < F32_BOUND, "{shape} step {t}");
@@ -167,7 +177,12 @@ pub fn taps_are_the_references(engine: &mut dyn Engine, steps: usize, bound: f64
 
 /// The update is skipped above a loss and where a number is not finite; no NaN stays in the carried state. `engine`: f32.
 pub fn explosions_are_skipped(engine: &mut dyn Engine) {
-    let chunk = random_chunk(1, engine.shape().vocab, 5, 3);
+    explosions_are_skipped_of(3, engine);
+}
+
+/// The same for `streams` streams.
+pub fn explosions_are_skipped_of(streams: usize, engine: &mut dyn Engine) {
+    let chunk = random_chunk(1, engine.shape().vocab, 5, streams);
     let before = engine.export_params().unwrap();
     let ticket = engine.train_chunk(&chunk, &Hyper { skip_above: 0.01, ..plain(0.1) }).unwrap();
     assert!(!engine.sync(ticket).unwrap().updated);
@@ -187,13 +202,18 @@ pub fn explosions_are_skipped(engine: &mut dyn Engine) {
     engine.eval_each(&everywhere).unwrap();
     engine.load_params(&before).unwrap();
     let mut fresh = chunk;
-    fresh.resets[..3].fill(1);
+    fresh.resets[..streams].fill(1);
     assert!(engine.eval_each(&fresh).unwrap().iter().all(|x| x.is_finite()));
 }
 
 /// The dynamic loss scale of an f16 engine: halved on overflow, doubled after 2000 good steps.
 pub fn the_loss_scale_adapts(engine: &mut dyn Engine) {
-    let chunk = random_chunk(1, engine.shape().vocab, 5, 3);
+    the_loss_scale_adapts_of(3, engine);
+}
+
+/// The same for `streams` streams.
+pub fn the_loss_scale_adapts_of(streams: usize, engine: &mut dyn Engine) {
+    let chunk = random_chunk(1, engine.shape().vocab, 5, streams);
     let mut state = engine.save_state().unwrap();
     assert_eq!(state.loss_scale, 65_536.0);
     state.loss_scale = 2.0f32.powi(40);

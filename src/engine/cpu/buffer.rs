@@ -45,6 +45,11 @@ impl Buffer {
         self.pointer.as_ptr()
     }
 
+    /// For kernels whose threads write different parts of it at once.
+    pub fn shared(&self) -> *mut f32 {
+        self.pointer.as_ptr()
+    }
+
     /// As a slice.
     pub fn as_slice(&self) -> &[f32] {
         // SAFETY: len elements were allocated and zeroed, and are borrowed as self is.

@@ -3,7 +3,8 @@
 //! Batch rows are split into slices (`geometry`), each of which runs a whole chunk, forward and backward, on one
 //! thread with no barrier in between (`forward`, `head`, `backward`). Three phases make a step: slices; weight
 //! gradients, one product over T x B a panel (`gradient`); norm, update and packing (`update`, `weights`). Nothing in
-//! them depends on the number of threads, so results are bit-equal for any.
+//! them depends on the number of threads, so results are bit-equal for any. Few streams take another path (`narrow`),
+//! which has units in lanes and the same forward bits; `paths` hands over between the two.
 
 mod backward;
 mod batch;
@@ -14,6 +15,8 @@ mod geometry;
 mod gradient;
 mod head;
 mod math;
+mod narrow;
+mod paths;
 mod sampler;
 mod simd;
 mod space;
@@ -37,6 +40,8 @@ use forward::{Dropout, Pass};
 use geometry::Geometry;
 pub use geometry::Isa;
 use gradient::{Job, Source};
+use narrow::{Narrow, State};
+use paths::{Fresh, accepts};
 use space::Use;
 use update::{BLOCK, Step};
 use weights::Weights;
@@ -55,6 +60,9 @@ pub struct CpuEngine {
     precision: Precision,
     pool: rayon::ThreadPool,
     weights: Weights,
+    narrow: Narrow,
+    /// Which copies of the parameters are up to date; one of them always is.
+    fresh: Fresh,
     params: Vec<f32>,
     grads: Vec<f32>,
     moments: [Vec<f32>; 2],
@@ -97,12 +105,15 @@ impl CpuEngine {
                 ))
             })?;
         let params = zeros(spec.shape.params(), "parameters")?;
+        let threads = pool.current_num_threads();
         Ok(CpuEngine {
             note: None,
             geo,
             precision: spec.precision,
             pool,
             weights: Weights::new(&geo)?,
+            narrow: Narrow::new(spec.shape, isa, spec.precision, threads),
+            fresh: Fresh { arena: true, lanes: false, narrow: false },
             params,
             grads: Vec::new(),
             moments: [Vec::new(), Vec::new()],
@@ -133,7 +144,7 @@ impl CpuEngine {
 
     /// Forward and backward over a chunk; gradients into `self.grads`, unscaled; the state is carried.
     fn gradients(&mut self, chunk: &Chunk, hyper: &Hyper) -> Result<Stats, EngineError> {
-        chunk.check(self.geo.shape.vocab)?;
+        self.use_lanes(State::Training);
         let dropout = hyper.dropout > 0.0;
         self.training.fit(&self.geo, Use::Training { dropout }, chunk.streams, chunk.steps)?;
         self.prepare_gradients()?;
@@ -192,13 +203,8 @@ impl CpuEngine {
                 .zip(first.par_chunks_mut(BLOCK).zip(second.par_chunks_mut(BLOCK)))
                 .for_each(|((p, g), (m, v))| run_update(isa, &step, p, g, m, v));
         });
-        self.pack();
+        self.fresh = Fresh { arena: true, lanes: false, narrow: false };
         Ok(())
-    }
-
-    fn pack(&mut self) {
-        let (weights, geo, params) = (&mut self.weights, &self.geo, &self.params);
-        self.pool.install(|| weights.pack(geo, self.precision, params));
     }
 
     /// f16: halve the scale on overflow, double it after many good steps.
@@ -219,7 +225,7 @@ impl CpuEngine {
     }
 
     fn evaluate(&mut self, chunk: &Chunk) -> Result<(), EngineError> {
-        chunk.check(self.geo.shape.vocab)?;
+        self.use_lanes(State::Evaluation);
         self.evaluation.fit(&self.geo, Use::Inference, chunk.streams, chunk.steps)?;
         let pass = CpuEngine::pass(&self.geo, &self.weights, self.precision, chunk.steps);
         let evaluation = &mut self.evaluation;
@@ -261,8 +267,10 @@ impl Engine for CpuEngine {
 
     fn load_params(&mut self, params: &[f32]) -> Result<(), EngineError> {
         super::check_length("params", self.params.len(), params.len())?;
+        self.use_arena(); // The moments stay.
         self.params.copy_from_slice(params);
-        self.pack();
+        self.fresh = Fresh { arena: true, lanes: false, narrow: false };
+        self.narrow.forget();
         for batch in [&mut self.training, &mut self.evaluation, &mut self.stepping] {
             batch.forget(&self.geo);
         }
@@ -270,15 +278,26 @@ impl Engine for CpuEngine {
     }
 
     fn export_params(&self) -> Result<Vec<f32>, EngineError> {
-        Ok(self.params.clone())
+        let mut params = self.params.clone();
+        if !self.fresh.arena {
+            self.narrow.export(&mut params, &mut Default::default());
+        }
+        Ok(params)
     }
 
     fn train_chunk(&mut self, chunk: &Chunk, hyper: &Hyper) -> Result<Ticket, EngineError> {
-        let mut stats = self.gradients(chunk, hyper)?;
+        chunk.check(self.geo.shape.vocab)?;
+        let narrow = self.narrow.serves(chunk.streams);
+        let mut stats =
+            if narrow { self.train_narrow(chunk, hyper, true)? } else { self.gradients(chunk, hyper)? };
         let loss = stats.mean_loss();
         let finite = stats.grad_norm.is_finite() && loss.is_finite();
-        stats.updated = finite && loss <= f64::from(hyper.skip_above);
-        if stats.updated {
+        if narrow {
+            if !stats.updated {
+                self.narrow.mend();
+            }
+        } else if accepts(&stats, hyper) {
+            stats.updated = true;
             self.update(hyper, stats.grad_norm)?;
         } else if !self.training.is_finite(&self.geo) {
             self.training.forget(&self.geo);
@@ -291,11 +310,24 @@ impl Engine for CpuEngine {
     }
 
     fn grad_chunk(&mut self, chunk: &Chunk, hyper: &Hyper) -> Result<(Stats, Vec<f32>), EngineError> {
+        chunk.check(self.geo.shape.vocab)?;
+        if self.narrow.serves(chunk.streams) {
+            let stats = self.train_narrow(chunk, hyper, false)?;
+            let mut grads = zeros(self.params.len(), "gradients")?;
+            self.narrow.grads(&mut grads);
+            return Ok((stats, grads));
+        }
         let stats = self.gradients(chunk, hyper)?;
         Ok((stats, self.grads.clone()))
     }
 
     fn eval_chunk(&mut self, chunk: &Chunk) -> Result<Ticket, EngineError> {
+        chunk.check(self.geo.shape.vocab)?;
+        if self.narrow.serves(chunk.streams) {
+            self.use_narrow(State::Evaluation)?;
+            let (stats, _) = self.narrow.evaluate(chunk)?;
+            return Ok(self.ticket(Stats { loss_scale: self.loss_scale, ..stats }));
+        }
         self.evaluate(chunk)?;
         let stats = Stats {
             loss_sum: self.evaluation.loss_sum(chunk.steps),
@@ -307,6 +339,11 @@ impl Engine for CpuEngine {
     }
 
     fn eval_each(&mut self, chunk: &Chunk) -> Result<Vec<f32>, EngineError> {
+        chunk.check(self.geo.shape.vocab)?;
+        if self.narrow.serves(chunk.streams) {
+            self.use_narrow(State::Evaluation)?;
+            return Ok(self.narrow.evaluate(chunk)?.1.to_vec());
+        }
         self.evaluate(chunk)?;
         let mut losses = vec![0.0; chunk.steps * chunk.streams];
         for slice in &self.evaluation.slices {
@@ -320,6 +357,11 @@ impl Engine for CpuEngine {
 
     fn step(&mut self, ids: &[u16], resets: &[u8], logits: &mut [f32]) -> Result<(), EngineError> {
         let chunk = super::step_chunk(&self.geo.shape, ids, resets, logits)?;
+        if self.narrow.serves(chunk.streams) {
+            self.use_narrow(State::Stepping)?;
+            return self.narrow.step(&chunk, logits);
+        }
+        self.use_lanes(State::Stepping);
         self.stepping.fit(&self.geo, Use::Inference, chunk.streams, 1)?;
         let pass = CpuEngine::pass(&self.geo, &self.weights, self.precision, 1);
         let stepping = &mut self.stepping;
@@ -338,6 +380,11 @@ impl Engine for CpuEngine {
 
     fn sample(&mut self, request: &SampleRequest) -> Result<Vec<SampledTune>, EngineError> {
         crate::sample::check_request(request, self.geo.shape.vocab)?;
+        if self.narrow.samples(request.tunes, self.pool.current_num_threads()) {
+            self.pack_narrow()?;
+            return self.narrow.sample(&self.pool, request);
+        }
+        self.pack();
         let pass = CpuEngine::pass(&self.geo, &self.weights, self.precision, 1);
         self.pool.install(|| sampler::sample(&pass, request))
     }
@@ -347,6 +394,7 @@ impl Engine for CpuEngine {
         let mut chunk = Chunk::new(ids.len(), 1);
         chunk.ids.copy_from_slice(ids);
         chunk.check(self.geo.shape.vocab)?;
+        self.pack();
         let mut batch = Batch::default();
         batch.fit(&self.geo, Use::Training { dropout: false }, 1, chunk.steps)?;
         let pass = CpuEngine::pass(&self.geo, &self.weights, self.precision, chunk.steps);
@@ -378,10 +426,15 @@ impl Engine for CpuEngine {
     }
 
     fn save_state(&self) -> Result<EngineState, EngineError> {
-        let (h, c) = self.training.export(&self.geo);
+        let (h, c) =
+            if self.narrow.trains() { self.narrow.training_state() } else { self.training.export(&self.geo) };
+        let (mut params, mut moments) = (self.params.clone(), self.moments.clone());
+        if !self.fresh.arena {
+            self.narrow.export(&mut params, &mut moments);
+        }
         Ok(EngineState {
-            params: self.params.clone(),
-            moments: self.moments.clone(),
+            params,
+            moments,
             updates: self.updates,
             h,
             c,
@@ -394,10 +447,15 @@ impl Engine for CpuEngine {
         let streams = super::check_state(&self.geo.shape, state)?;
         self.load_params(&state.params)?;
         self.moments = state.moments.clone();
+        self.fresh = Fresh { arena: true, lanes: false, narrow: false };
         self.updates = state.updates;
         self.loss_scale = state.loss_scale;
         self.good_steps = state.good_steps;
-        if streams > 0 {
+        if self.narrow.serves(streams) {
+            self.training = Batch::default();
+            self.narrow.set_training_state(streams, &state.h, &state.c)?;
+        } else if streams > 0 {
+            self.narrow.leave(State::Training);
             // One step of room is enough to hold a state; the first chunk makes the rest.
             self.training.fit(&self.geo, Use::Training { dropout: false }, streams, 1)?;
             self.training.import(&self.geo, &state.h, &state.c);
@@ -407,6 +465,11 @@ impl Engine for CpuEngine {
 
     fn layers(&mut self, chunk: &Chunk, backward: bool) -> Result<(), EngineError> {
         chunk.check(self.geo.shape.vocab)?;
+        if self.narrow.serves(chunk.streams) {
+            self.use_narrow(State::Training)?;
+            return self.narrow.layers(chunk, backward);
+        }
+        self.use_lanes(State::Training);
         self.training.fit(&self.geo, Use::Training { dropout: false }, chunk.streams, chunk.steps)?;
         if backward {
             self.prepare_gradients()?;

@@ -66,6 +66,29 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn round_bf16(a: Self::V) -> Self::V;
     /// Rounded to IEEE half (nearest, ties to even; too large becomes infinite) and back.
     unsafe fn round_f16(a: Self::V) -> Self::V;
+    /// `to[i]` = the sum of `rows[i]`'s lanes.
+    #[inline(always)]
+    unsafe fn sums8(rows: &[Self::V; 8], to: *mut f32) {
+        for i in 0..8 {
+            let mut lanes = [0.0f32; 16];
+            Self::store(lanes.as_mut_ptr(), rows[i]);
+            let mut sum = 0.0;
+            for lane in 0..Self::LANES {
+                sum += lanes[lane];
+            }
+            *to.add(i) = sum;
+        }
+    }
+    /// About `sqrt(a)`, for a >= 0: within 3e-7 of it, and 0 for 0.
+    #[inline(always)]
+    unsafe fn sqrt_near(a: Self::V) -> Self::V {
+        Self::sqrt(a)
+    }
+    /// About `a / b`, for b > 0: within 3e-7 of it.
+    #[inline(always)]
+    unsafe fn div_near(a: Self::V, b: Self::V) -> Self::V {
+        Self::div(a, b)
+    }
     /// `to[j * to_stride + i] = from[i * from_stride + j]` for i, j below 8.
     #[inline(always)]
     unsafe fn transpose8(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
@@ -210,6 +233,17 @@ mod x86 {
         }
     }
 
+    /// The sums of eight rows' lanes.
+    ///
+    /// # Safety
+    /// AVX must be there.
+    #[inline(always)]
+    unsafe fn sums8(rows: [__m256; 8]) -> __m256 {
+        let low = _mm256_hadd_ps(_mm256_hadd_ps(rows[0], rows[1]), _mm256_hadd_ps(rows[2], rows[3]));
+        let high = _mm256_hadd_ps(_mm256_hadd_ps(rows[4], rows[5]), _mm256_hadd_ps(rows[6], rows[7]));
+        _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(low, high), _mm256_permute2f128_ps::<0x31>(low, high))
+    }
+
     /// Eight lanes; needs AVX2, FMA and F16C.
     #[derive(Clone, Copy)]
     pub struct Avx2;
@@ -293,6 +327,10 @@ mod x86 {
         #[inline(always)]
         unsafe fn round_f16(a: __m256) -> __m256 {
             _mm256_cvtph_ps(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a))
+        }
+        #[inline(always)]
+        unsafe fn sums8(rows: &[__m256; 8], to: *mut f32) {
+            _mm256_storeu_ps(to, sums8(*rows));
         }
         #[inline(always)]
         unsafe fn transpose8(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
@@ -420,6 +458,37 @@ mod x86 {
         #[inline(always)]
         unsafe fn round_f16(a: __m512) -> __m512 {
             _mm512_cvtph_ps(_mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a))
+        }
+        #[inline(always)]
+        unsafe fn sums8(rows: &[__m512; 8], to: *mut f32) {
+            let mut halves = [_mm256_setzero_ps(); 8];
+            for i in 0..8 {
+                let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(rows[i])));
+                halves[i] = _mm256_add_ps(_mm512_castps512_ps256(rows[i]), high);
+            }
+            _mm256_storeu_ps(to, sums8(halves));
+        }
+        // Square roots and divisions of sixteen lanes take twenty cycles and more each; an estimate of 14 bits and one
+        // step of Newton's take four.
+        #[inline(always)]
+        unsafe fn sqrt_near(a: __m512) -> __m512 {
+            // Not infinite: its estimate is zero, and zero times infinity is no number.
+            let a = _mm512_min_ps(_mm512_set1_ps(f32::MAX), a);
+            let y = _mm512_rsqrt14_ps(a);
+            let root = _mm512_mul_ps(a, y);
+            let half = _mm512_mul_ps(root, _mm512_set1_ps(0.5));
+            let better = _mm512_fmadd_ps(half, _mm512_fnmadd_ps(root, y, _mm512_set1_ps(1.0)), root);
+            // 1/sqrt(0) is infinite, and of a denormal too large to be squared: their roots are below 1.1e-19.
+            _mm512_maskz_mov_ps(
+                _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(a, _mm512_set1_ps(f32::MIN_POSITIVE)),
+                better,
+            )
+        }
+        #[inline(always)]
+        unsafe fn div_near(a: __m512, b: __m512) -> __m512 {
+            let y = _mm512_rcp14_ps(b);
+            let quotient = _mm512_mul_ps(a, y);
+            _mm512_fmadd_ps(_mm512_fnmadd_ps(quotient, b, a), y, quotient)
         }
         #[inline(always)]
         unsafe fn transpose8(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {

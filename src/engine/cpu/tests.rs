@@ -85,12 +85,12 @@ fn layers_alone_do_what_a_whole_step_does_to_them() {
         let mut engine = CpuEngine::new(&EngineSpec::cpu(shape, Precision::F32, 2)).unwrap();
         let params = init::uniform(&shape, 3);
         engine.load_params(&params).unwrap();
-        let mut chunk = Chunk::new(7, 5);
-        for i in 0..35 {
+        let mut chunk = Chunk::new(7, 20); // More than the narrow path takes.
+        for i in 0..140 {
             chunk.ids[i] = (i * 5 % 11) as u16;
             chunk.targets[i] = (i * 3 % 11) as u16;
         }
-        chunk.resets[13] = 1;
+        chunk.resets[53] = 1;
         let hyper = super::super::Hyper {
             optimizer: crate::optim::Optimizer::ADAM,
             lr: 0.0,

@@ -94,10 +94,10 @@ unsafe fn vector<S: Simd>(step: &Step, p: *mut f32, g: *const f32, first: *mut f
         Optimizer::Adam { beta1, beta2, eps } | Optimizer::AdamW { beta1, beta2, eps } => {
             let m = S::fma(S::splat(beta1), m, S::mul(S::splat(1.0 - beta1), g));
             let v = S::fma(S::splat(beta2), v, S::mul(S::splat(1.0 - beta2), S::mul(g, g)));
-            let denominator = S::fma(S::sqrt(v), S::splat(step.root), S::splat(eps));
+            let denominator = S::fma(S::sqrt_near(v), S::splat(step.root), S::splat(eps));
             S::store(first, m);
             S::store(second, v);
-            S::store(p, S::fma(rate, S::div(m, denominator), shrunk));
+            S::store(p, S::fma(rate, S::div_near(m, denominator), shrunk));
         }
         Optimizer::Sgd { momentum } => {
             let m = S::fma(S::splat(momentum), m, g);
@@ -106,7 +106,7 @@ unsafe fn vector<S: Simd>(step: &Step, p: *mut f32, g: *const f32, first: *mut f
         }
         Optimizer::RmsProp { alpha, eps, momentum } => {
             let m = S::fma(S::splat(alpha), m, S::mul(S::splat(1.0 - alpha), S::mul(g, g)));
-            let v = S::fma(S::splat(momentum), v, S::div(g, S::add(S::sqrt(m), S::splat(eps))));
+            let v = S::fma(S::splat(momentum), v, S::div_near(g, S::add(S::sqrt_near(m), S::splat(eps))));
             S::store(first, m);
             S::store(second, v);
             S::store(p, S::fma(rate, v, shrunk));

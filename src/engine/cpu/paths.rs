@@ -1,0 +1,84 @@
+//! The engine's two paths, streams in lanes and units in lanes: which copy of the parameters is up to date, and handing
+//! over from one path to the other.
+
+use super::batch::Batch;
+use super::narrow::{Rule, State};
+use super::{Chunk, CpuEngine, EngineError, Hyper, Stats};
+
+/// Copies of the parameters (and moments) that are up to date.
+#[derive(Debug, Clone, Copy)]
+pub struct Fresh {
+    /// The arena: `params` and `moments`.
+    pub arena: bool,
+    /// `weights`, packed from the arena.
+    pub lanes: bool,
+    /// The narrow path's own.
+    pub narrow: bool,
+}
+
+/// Whether an update is done: loss and gradient are finite, and the loss is not too large.
+pub fn accepts(stats: &Stats, hyper: &Hyper) -> bool {
+    let loss = stats.mean_loss();
+    stats.grad_norm.is_finite() && loss.is_finite() && loss <= f64::from(hyper.skip_above)
+}
+
+impl CpuEngine {
+    /// Brings the arena up to date.
+    pub(super) fn use_arena(&mut self) {
+        if !self.fresh.arena {
+            self.narrow.export(&mut self.params, &mut self.moments);
+            self.fresh.arena = true;
+        }
+    }
+
+    /// Before a chunk with streams in lanes: packs the weights where that is due; the state is this path's alone.
+    pub(super) fn use_lanes(&mut self, state: State) {
+        self.narrow.leave(state);
+        self.pack();
+    }
+
+    pub(super) fn pack(&mut self) {
+        self.use_arena();
+        if !self.fresh.lanes {
+            let (weights, geo, params) = (&mut self.weights, &self.geo, &self.params);
+            self.pool.install(|| weights.pack(geo, self.precision, params));
+            self.fresh.lanes = true;
+        }
+    }
+
+    /// Before a chunk of few streams: the same for the narrow path.
+    pub(super) fn use_narrow(&mut self, state: State) -> Result<(), EngineError> {
+        let batch = match state {
+            State::Training => &mut self.training,
+            State::Evaluation => &mut self.evaluation,
+            State::Stepping => &mut self.stepping,
+        };
+        *batch = Batch::default();
+        self.pack_narrow()
+    }
+
+    pub(super) fn pack_narrow(&mut self) -> Result<(), EngineError> {
+        if !self.fresh.narrow {
+            self.narrow.import(&self.params, &self.moments)?;
+            self.fresh.narrow = true;
+        }
+        Ok(())
+    }
+
+    /// Forward, backward and, with `update`, the update over a chunk of few streams.
+    pub(super) fn train_narrow(
+        &mut self,
+        chunk: &Chunk,
+        hyper: &Hyper,
+        update: bool,
+    ) -> Result<Stats, EngineError> {
+        self.use_narrow(State::Training)?;
+        let rule = update.then_some(Rule { hyper: *hyper, update: self.updates + 1, accepts });
+        let stats = self.narrow.train(chunk, hyper, self.loss_scale, rule)?;
+        if stats.updated {
+            self.updates += 1;
+            self.fresh = Fresh { arena: false, lanes: false, narrow: true };
+        }
+        Ok(stats)
+    }
+}
