@@ -72,7 +72,7 @@ pub struct WeightPlace {
     pub matrix: usize,
     /// C of the layer for input gates, H for recurrent ones.
     pub columns: usize,
-    /// Of the bias [H].
+    /// Of the bias `[H]`.
     pub bias: usize,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! What it does not know is done around it by `kernels/library.cu`: characters become one-hot rows, our padded and
 //! interleaved weights its matrices, and where tunes start inside a chunk every piece between two starts becomes a sequence
-//! of its own ([`Pieces`](super::super::pieces::Pieces)), which cuDNN serves with its STANDARD algorithm alone. Single steps,
+//! of its own (`pieces.rs`), which cuDNN serves with its STANDARD algorithm alone. Single steps,
 //! and chunks whose gates are looked at, run on our stepwise kernels. cuDNN keeps the cell state between chunks, and
 //! weight gradients, in the storage type.
 
