@@ -92,6 +92,15 @@ unsafe fn step<P: Product>(
             P::block::<false>(sums, WIDTH, w, Tiles::dense(next), depth);
         }
         for unit in (block * 32..(block * 32 + 32).min(hidden)).step_by(2) {
+            // The records that come next: of the block after this one, or of the step before.
+            let next = if block + 1 < sizes.units / 32 {
+                records.wrapping_add((unit + 32) * sizes.record * WIDTH)
+            } else {
+                records_before.wrapping_add((unit - block * 32) * sizes.record * WIDTH)
+            };
+            for line in 0..4 * sizes.record {
+                lanes::ahead(next.wrapping_add(16 * line));
+            }
             // d of the four gate rows (of the one, in slot 0), of two units, in two vectors.
             let mut d = [[[splat(0.0); 2]; 4]; 2];
             for i in 0..2 {

@@ -18,6 +18,9 @@ pub unsafe fn forward<P: Product>(pass: &Pass, weights: &Weights, slice: &mut Sl
     let sizes = Sizes::new(geo);
     let training = slice.record_stride > 0;
     let rows = geo.units * WIDTH;
+    if training {
+        one_hot(&sizes, slice, pass.steps, space.one_hot.as_mut_slice());
+    }
     for layer in 0..geo.shape.layers {
         if geo.shape.cell.has_cell_state() {
             let shared = &mut slice.layers[layer];
@@ -93,6 +96,21 @@ unsafe fn columns(sizes: &Sizes, stage: *const f32, to: *mut f32) {
     for column in (0..sizes.columns).step_by(16) {
         let to = to.add(column / 32 * TILE + column % 32);
         lanes::transpose16(stage.add(column * 16), 16, to, 32);
+    }
+}
+
+/// All steps' characters as columns for the weight gradients; padding streams are characters as well, and their gate
+/// gradients are zero.
+fn one_hot(sizes: &Sizes, slice: &Slice, steps: usize, to: &mut [f32]) {
+    let one = u32::from(half::bf16::ONE.to_bits());
+    let ids = slice.ids.chunks_exact(WIDTH);
+    for (to, ids) in to.chunks_exact_mut(sizes.one_hot()).zip(ids).take(steps) {
+        to.fill(0.0);
+        for (lane, &id) in ids.iter().enumerate() {
+            let id = id as usize;
+            let pair = &mut to[id / 32 * TILE + lane / 2 * 32 + id % 32];
+            *pair = f32::from_bits(pair.to_bits() | one << (16 * (lane % 2)));
+        }
     }
 }
 
@@ -172,6 +190,13 @@ unsafe fn step<P: Product>(
         let w = packed.recurrent.ptr().cast::<u32>().add(block * k * TILE);
         P::block::<true>(z, WIDTH, Tiles::dense(w), Tiles::dense(before), k);
         for unit in (block * per..((block + 1) * per).min(hidden)).step_by(2) {
+            if training {
+                // The records of the block after this one, while this one's cells are busy.
+                let next = records.wrapping_add((unit + per) * sizes.record * WIDTH);
+                for line in 0..4 * sizes.record {
+                    lanes::ahead_to_write(next.wrapping_add(16 * line));
+                }
+            }
             let mut h = [[splat(0.0); 2]; 2];
             for i in 0..2 {
                 let unit = unit + i;

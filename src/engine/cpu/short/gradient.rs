@@ -1,4 +1,4 @@
-//! Weight gradients: products over T x B, 32 gate rows (or classes) a job; slices and steps in a fixed order, so that
+//! Weight gradients: products over T x B, some gate rows (or classes) a job; slices and steps in a fixed order, so that
 //! the sums do not depend on which thread takes which job.
 #![allow(unsafe_code)]
 #![allow(unsafe_op_in_unsafe_fn)] // As in `forward.rs`.
@@ -6,30 +6,25 @@
 use rayon::prelude::*;
 
 use super::products::{Product, TILE, Tiles};
-use super::{Buffer, EngineError, Geometry, Sizes, Slice, WIDTH};
+use super::{Buffer, EngineError, Geometry, Operand, Sizes, Slice, WIDTH};
 use crate::model::CellKind;
 
-/// Which product.
+/// Which products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
-    /// d W_hh of a layer, and the bias of its recurrent rows.
-    Recurrent(usize),
-    /// d W_ih and the bias of a layer above the first.
-    Input(usize),
-    /// d W_ih of the first layer: 32 characters, all gate rows.
-    Characters,
+    /// A layer: its recurrent product, then that of its input.
+    Layer(usize),
     /// The head.
     Head,
 }
 
-/// One part of one product.
+/// Some rows of one source.
 #[derive(Debug)]
 pub struct Job {
-    /// Which product.
     source: Source,
-    /// Which 32 rows; for characters which 32 of them.
-    block: usize,
-    /// Sums [32][columns]; of characters [rows][32].
+    /// Which rows, in 32s.
+    blocks: std::ops::Range<usize>,
+    /// Sums [block][32][columns].
     sums: Buffer,
 }
 
@@ -40,28 +35,39 @@ impl Job {
     }
 }
 
+/// Columns of a source: of what its rows stand beside, and of them those that come first.
+fn columns(sizes: &Sizes, source: Source) -> (usize, usize) {
+    match source {
+        Source::Layer(0) => (sizes.columns + sizes.classes, sizes.columns),
+        Source::Layer(_) => (2 * sizes.columns, sizes.columns),
+        Source::Head => (sizes.columns, sizes.columns),
+    }
+}
+
+/// Blocks of 32 rows a job, of `blocks`: some, because they share what they are multiplied with while it is in the cache,
+/// and not too many, so that every thread has work. The sums do not depend on it.
+fn group(blocks: usize) -> usize {
+    blocks.div_ceil(8).min(4)
+}
+
 /// All jobs of a model.
 pub fn jobs(geo: &Geometry) -> Result<Vec<Job>, EngineError> {
     let sizes = Sizes::new(geo);
-    let mut sources = vec![(Source::Head, sizes.classes), (Source::Characters, sizes.classes)];
-    for layer in 0..geo.shape.layers {
-        sources.push((Source::Recurrent(layer), sizes.rows));
-        if layer > 0 {
-            sources.push((Source::Input(layer), sizes.rows));
-        }
-    }
+    let layers = (0..geo.shape.layers).map(|layer| (Source::Layer(layer), sizes.rows / 32));
     let mut jobs = Vec::new();
-    for (source, rows) in sources {
-        let size = if source == Source::Characters { sizes.rows * 32 } else { 32 * sizes.columns };
-        for block in 0..rows / 32 {
-            jobs.push(Job { source, block, sums: Buffer::zeros(size, "weight gradients")? });
+    for (source, blocks) in layers.chain([(Source::Head, sizes.classes / 32)]) {
+        for first in (0..blocks).step_by(group(blocks)) {
+            let blocks = first..(first + group(blocks)).min(blocks);
+            let size = blocks.len() * 32 * columns(&sizes, source).0;
+            jobs.push(Job { source, blocks, sums: Buffer::zeros(size, "weight gradients")? });
         }
     }
     Ok(jobs)
 }
 
-/// Steps a part of the product: both operands stay in the second-level cache over all rows and columns.
-const STEPS: usize = 32;
+/// Steps a part of the product: its rows (2 KB a step and block) stay in the first-level cache over all columns, the
+/// columns in the second over all blocks.
+const STEPS: usize = 16;
 
 /// Computes a job's sums over all slices and the first `steps` steps.
 ///
@@ -73,33 +79,66 @@ pub unsafe fn run<P: Product>(geo: &Geometry, slices: &[Slice], steps: usize, jo
     job.sums.as_mut_slice().fill(0.0);
     for slice in slices {
         for from in (0..steps).step_by(STEPS) {
-            let to = (from + STEPS).min(steps);
-            if job.source == Source::Characters {
-                characters::<P>(geo, slice, from, to, job);
-            } else {
-                states::<P>(geo, slice, from, to, job);
-            }
+            part::<P>(geo, slice, from, (from + STEPS).min(steps), job);
         }
     }
     P::end();
 }
 
+/// Steps `from` to `to` of a slice.
 #[inline(always)]
-unsafe fn states<P: Product>(geo: &Geometry, slice: &Slice, from: usize, to: usize, job: &mut Job) {
+unsafe fn part<P: Product>(geo: &Geometry, slice: &Slice, from: usize, to: usize, job: &mut Job) {
     let sizes = Sizes::new(geo);
     let Some(space) = &slice.short else { return };
     let (rows, step) = match job.source {
         Source::Head => (space.class_streams.ptr(), sizes.classes * WIDTH / 2),
-        Source::Recurrent(layer) | Source::Input(layer) => (space.layers[layer].records.ptr(), sizes.records()),
-        Source::Characters => unreachable!("characters have a product of their own"),
+        Source::Layer(layer) => (space.layers[layer].records.ptr(), sizes.records()),
     };
-    let rows = rows.cast::<u32>().add(job.block * TILE);
-    // What stands beside step `t`.
-    let beside = |t: usize| match job.source {
-        Source::Recurrent(layer) => (space.before(&slice.any_reset, layer, t), t),
-        Source::Input(layer) => space.output(layer - 1, t),
-        _ => space.output(geo.shape.layers - 1, t),
-    };
+    let rows = rows.cast::<u32>();
+    let (stride, _) = columns(&sizes, job.source);
+    for (i, block) in job.blocks.clone().enumerate() {
+        let sums = job.sums.ptr_mut().add(i * 32 * stride);
+        let rows = rows.add(block * TILE);
+        match job.source {
+            Source::Head => {
+                let top = |t: usize| space.output(geo.shape.layers - 1, t);
+                states::<P>(&sizes, sums, stride, Tiles { at: rows, step }, top, from, to);
+            }
+            Source::Layer(layer) => {
+                let before = |t: usize| (space.before(&slice.any_reset, layer, t), t);
+                states::<P>(&sizes, sums, stride, Tiles { at: rows, step }, before, from, to);
+                let sums = sums.add(sizes.columns);
+                if layer > 0 {
+                    let below = |t: usize| space.output(layer - 1, t);
+                    states::<P>(&sizes, sums, stride, Tiles { at: rows, step }, below, from, to);
+                } else {
+                    let a = Tiles { at: rows.add(from * step), step };
+                    let one_hot = space.one_hot.ptr().cast::<u32>().add(from * sizes.one_hot());
+                    for column in 0..sizes.classes / 32 {
+                        // Of a large vocabulary most characters are nowhere.
+                        let ids = &slice.ids[from * WIDTH..to * WIDTH];
+                        if sizes.classes <= 256 || ids.iter().any(|&id| id as usize / 32 == column) {
+                            let b = Tiles { at: one_hot.add(column * TILE), step: sizes.one_hot() };
+                            P::block::<true>(sums.add(column * 32), stride, a, b, to - from);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// All columns of the states beside steps `from` to `to`.
+#[inline(always)]
+unsafe fn states<'a, P: Product>(
+    sizes: &Sizes,
+    sums: *mut f32,
+    stride: usize,
+    rows: Tiles,
+    beside: impl Fn(usize) -> (&'a Operand, usize),
+    from: usize,
+    to: usize,
+) {
     // Steps whose states follow one another are one product.
     let mut first = from;
     while first < to {
@@ -108,47 +147,24 @@ unsafe fn states<P: Product>(geo: &Geometry, slice: &Slice, from: usize, to: usi
         while end < to && std::ptr::eq(beside(end).0, operand) {
             end += 1;
         }
-        let a = Tiles { at: rows.add(first * step), step };
+        let a = Tiles { at: rows.at.add(first * rows.step), step: rows.step };
         for column in 0..sizes.columns / 32 {
             let b = operand.streams.ptr().cast::<u32>().add(slot * sizes.streams() + column * TILE);
             let b = Tiles { at: b, step: sizes.streams() };
-            let c = job.sums.ptr_mut().add(column * 32);
-            P::block::<true>(c, sizes.columns, a, b, end - first);
+            P::block::<true>(sums.add(column * 32), stride, a, b, end - first);
         }
         first = end;
     }
 }
 
-/// One-hot columns of a step, as pairs of streams.
-#[repr(align(64))]
-struct Columns([u32; TILE]);
-
-#[inline(always)]
-unsafe fn characters<P: Product>(geo: &Geometry, slice: &Slice, from: usize, to: usize, job: &mut Job) {
-    let sizes = Sizes::new(geo);
-    let Some(space) = &slice.short else { return };
-    let rows = space.layers[0].records.ptr().cast::<u32>();
-    let one = u32::from(half::bf16::ONE.to_bits());
-    let mut columns: [Columns; STEPS] = [const { Columns([0; TILE]) }; STEPS];
-    for t in from..to {
-        for lane in 0..slice.used {
-            let id = slice.ids[t * WIDTH + lane] as usize;
-            if id / 32 == job.block {
-                columns[t - from].0[lane / 2 * 32 + id % 32] |= one << (16 * (lane % 2));
-            }
-        }
-    }
-    let b = Tiles::dense(columns[0].0.as_ptr());
-    for block in 0..sizes.rows / 32 {
-        let a = Tiles { at: rows.add(from * sizes.records() + block * TILE), step: sizes.records() };
-        P::block::<true>(job.sums.ptr_mut().add(block * 32 * 32), 32, a, b, to - from);
-    }
-}
-
-/// The jobs' sums of one product, on their way into arena order.
+/// The sums of one product, on their way into arena order.
 struct Sums<'a> {
     jobs: &'a [Job],
-    columns: usize,
+    group: usize,
+    /// Columns of a row, the product's first one, and the depth.
+    stride: usize,
+    first: usize,
+    depth: usize,
     hidden: usize,
     /// Gate rows a unit, and for each gate its slot; none for the head's classes.
     slots: Option<(usize, [usize; 4])>,
@@ -156,31 +172,38 @@ struct Sums<'a> {
 }
 
 impl<'a> Sums<'a> {
-    fn of(geo: &Geometry, jobs: &'a [Job], source: Source, factor: f32) -> Sums<'a> {
-        let first = jobs.iter().position(|job| job.source == source).unwrap_or(0);
+    /// Of a source; `input`: of its second product.
+    fn of(geo: &Geometry, jobs: &'a [Job], source: Source, input: bool, factor: f32) -> Sums<'a> {
         let sizes = Sizes::new(geo);
+        let start = jobs.iter().position(|job| job.source == source).unwrap_or(0);
+        let (stride, first) = columns(&sizes, source);
         // A GRU's n: its recurrent part in slot 2, its input part in slot 3.
-        let input = matches!(source, Source::Input(_) | Source::Characters);
         let new = if geo.shape.cell == CellKind::Gru && input { 3 } else { 2 };
-        let slots = (source != Source::Head).then_some((sizes.slots, [0, 1, new, 3]));
-        Sums { jobs: &jobs[first..], columns: sizes.columns, hidden: geo.shape.hidden, slots, factor }
-    }
-
-    /// The packed row of row g * H + u of the arena.
-    fn row(&self, row: usize) -> usize {
-        match self.slots {
-            Some((slots, of)) => row % self.hidden * slots + of[row / self.hidden],
-            None => row,
+        let characters = input && source == Source::Layer(0);
+        Sums {
+            jobs: &jobs[start..],
+            group: jobs.get(start).map_or(1, |job| job.blocks.len()),
+            stride,
+            first: if input { first } else { 0 },
+            depth: if characters { geo.shape.vocab } else { geo.shape.hidden },
+            hidden: geo.shape.hidden,
+            slots: (source != Source::Head).then_some((sizes.slots, [0, 1, new, 3])),
+            factor,
         }
     }
 
+    /// The sums of row g * H + u of the arena: the matrix's, the bias's (but for characters), nothing.
     fn packed(&self, row: usize) -> &[f32] {
-        let j = self.row(row);
-        &self.jobs[j / 32].sums.as_slice()[j % 32 * self.columns..][..self.columns]
+        let j = match self.slots {
+            Some((slots, of)) => row % self.hidden * slots + of[row / self.hidden],
+            None => row,
+        };
+        let (job, inside) = (&self.jobs[j / 32 / self.group], j % (32 * self.group));
+        &job.sums.as_slice()[inside * self.stride..][self.first..self.stride]
     }
 
     fn matrix(&self, grads: &mut [f32]) {
-        grads.par_chunks_exact_mut(self.hidden).enumerate().for_each(|(row, out)| {
+        grads.par_chunks_exact_mut(self.depth).with_min_len(64).enumerate().for_each(|(row, out)| {
             for (out, sum) in out.iter_mut().zip(self.packed(row)) {
                 *out = sum * self.factor;
             }
@@ -189,22 +212,15 @@ impl<'a> Sums<'a> {
 
     fn bias(&self, grads: &mut [f32]) {
         for (row, out) in grads.iter_mut().enumerate() {
-            *out = self.packed(row)[self.hidden] * self.factor;
+            *out = self.packed(row)[self.depth] * self.factor;
         }
     }
 
-    /// Of characters: the matrix, and its rows' sums as the bias.
-    fn characters(&self, vocab: usize, matrix: &mut [f32], bias: &mut [f32]) {
-        matrix.par_chunks_exact_mut(vocab).zip(bias.par_iter_mut()).enumerate().for_each(|(row, (out, bias))| {
-            let j = self.row(row);
-            for (out, job) in out.chunks_mut(32).zip(self.jobs) {
-                let sums = &job.sums.as_slice()[j * 32..][..32];
-                for (out, sum) in out.iter_mut().zip(sums) {
-                    *out = sum * self.factor;
-                }
-            }
-            *bias = out.iter().sum();
-        });
+    /// Of characters, whose columns have none of ones.
+    fn bias_of_characters(&self, grads: &mut [f32]) {
+        for (row, out) in grads.iter_mut().enumerate() {
+            *out = self.packed(row)[..self.depth].iter().sum::<f32>() * self.factor;
+        }
     }
 }
 
@@ -212,15 +228,12 @@ impl<'a> Sums<'a> {
 pub fn collect_layers(geo: &Geometry, jobs: &[Job], factor: f32, grads: &mut [f32]) {
     for layer in 0..geo.shape.layers {
         let at = geo.shape.layer_ranges(layer);
-        let recurrent = Sums::of(geo, jobs, Source::Recurrent(layer), factor);
+        let recurrent = Sums::of(geo, jobs, Source::Layer(layer), false, factor);
+        let input = Sums::of(geo, jobs, Source::Layer(layer), true, factor);
+        input.matrix(&mut grads[at.weight_ih]);
         if layer == 0 {
-            let characters = Sums::of(geo, jobs, Source::Characters, factor);
-            let mut bias = vec![0.0; at.bias_ih.len()];
-            characters.characters(geo.shape.vocab, &mut grads[at.weight_ih], &mut bias);
-            grads[at.bias_ih].copy_from_slice(&bias);
+            input.bias_of_characters(&mut grads[at.bias_ih]);
         } else {
-            let input = Sums::of(geo, jobs, Source::Input(layer), factor);
-            input.matrix(&mut grads[at.weight_ih]);
             input.bias(&mut grads[at.bias_ih]);
         }
         recurrent.matrix(&mut grads[at.weight_hh]);
@@ -233,7 +246,7 @@ pub fn collect_layers(geo: &Geometry, jobs: &[Job], factor: f32, grads: &mut [f3
 /// The same for the head's sums.
 pub fn collect_head(geo: &Geometry, jobs: &[Job], factor: f32, grads: &mut [f32]) {
     let (weight, bias) = geo.shape.head_ranges();
-    let sums = Sums::of(geo, jobs, Source::Head, factor);
+    let sums = Sums::of(geo, jobs, Source::Head, false, factor);
     sums.matrix(&mut grads[weight]);
     sums.bias(&mut grads[bias]);
 }

@@ -19,6 +19,18 @@ pub unsafe fn store(p: *mut f32, v: V) {
     _mm512_storeu_ps(p, v)
 }
 
+/// Asks for the cache line at `p`, which may be anywhere.
+#[inline(always)]
+pub unsafe fn ahead(p: *const f32) {
+    _mm_prefetch::<_MM_HINT_T0>(p.cast());
+}
+
+/// The same for a line that will be written.
+#[inline(always)]
+pub unsafe fn ahead_to_write(p: *const f32) {
+    _mm_prefetch::<_MM_HINT_ET0>(p.cast());
+}
+
 /// All lanes `x`.
 #[inline(always)]
 pub unsafe fn splat(x: f32) -> V {

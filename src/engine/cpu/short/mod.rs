@@ -77,6 +77,11 @@ impl Sizes {
         self.columns * WIDTH / 2
     }
 
+    /// u32 of one step's characters, one-hot as pairs of streams.
+    fn one_hot(&self) -> usize {
+        self.classes * WIDTH / 2
+    }
+
     /// u32 of one step's records; its gate gradients as pairs of streams [rows][16] are written over them.
     fn records(&self) -> usize {
         (self.units * self.record * WIDTH).max(self.rows * WIDTH / 2)
@@ -111,6 +116,8 @@ pub struct Space {
     layers: Vec<LayerSpace>,
     /// One step's characters, one-hot as pairs along characters [classes/2][W].
     characters: Buffer,
+    /// All steps' characters, one-hot as pairs of streams [T][classes/32][16][32].
+    one_hot: Buffer,
     /// Gate gradients of two successive steps as pairs along gate rows [2][rows/2][W].
     gates: Buffer,
     /// Logits' gradients of one step as pairs along classes [classes/2][W].
@@ -151,6 +158,7 @@ impl Space {
         Ok(Space {
             layers,
             characters: zeros(sizes.classes / 2 * WIDTH)?,
+            one_hot: zeros(if_(training, steps * sizes.one_hot()))?,
             gates: zeros(if_(training, sizes.rows * WIDTH))?,
             class_pairs: zeros(if_(training, sizes.classes / 2 * WIDTH))?,
             class_streams: zeros(if_(training, steps * sizes.classes * WIDTH / 2))?,

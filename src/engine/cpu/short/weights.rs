@@ -1,10 +1,11 @@
 //! Weights as tiles of bf16 pairs, packed from the arena once a step.
 
-use half::bf16;
+#![allow(unsafe_code)]
+
 use rayon::prelude::*;
 
 use super::products::TILE;
-use super::{Buffer, EngineError, Geometry, Sizes};
+use super::{Buffer, EngineError, Geometry, Sizes, lanes};
 use crate::model::CellKind;
 
 /// One layer's weights; tiles are [32 rows][16 pairs along the summed index].
@@ -73,40 +74,75 @@ impl Weights {
     }
 }
 
-fn pair(low: f32, high: f32) -> f32 {
-    f32::from_bits(u32::from(bf16::from_f32(low).to_bits()) | u32::from(bf16::from_f32(high).to_bits()) << 16)
-}
-
 /// Tiles of a matrix of `n` rows and `depth` columns; None is a row of zeros.
 fn rows<'a>(to: &mut Buffer, depth: usize, n: usize, row: impl Fn(usize) -> Option<&'a [f32]> + Sync) {
     let across = depth.div_ceil(32);
     to.as_mut_slice().par_chunks_exact_mut(across * TILE).enumerate().for_each(|(block, tiles)| {
         for i in 0..32.min(n.saturating_sub(32 * block)) {
-            let Some(from) = row(32 * block + i) else { continue };
-            for (tile, from) in from.chunks(32).enumerate() {
-                let to = &mut tiles[tile * TILE + i * 16..][..16];
-                for (to, two) in to.iter_mut().zip(from.chunks(2)) {
-                    *to = pair(two[0], two.get(1).copied().unwrap_or(0.0));
-                }
+            if let Some(from) = row(32 * block + i) {
+                // SAFETY: the instructions are there where these weights are; `across` tiles have room for the depth.
+                unsafe { row_of_tiles(from, &mut tiles[i * 16..]) };
             }
         }
     });
+}
+
+/// `from` as pairs, sixteen to a tile.
+///
+/// # Safety
+/// AVX-512F, BW and BF16 are there; `to` has sixteen pairs at every multiple of a tile.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx2,fma,f16c")]
+unsafe fn row_of_tiles(from: &[f32], to: &mut [f32]) {
+    for (tile, from) in from.chunks(32).enumerate() {
+        let to = &mut to[tile * TILE..][..16];
+        let mut padded = [0.0f32; 32];
+        let from = if from.len() == 32 {
+            from.as_ptr()
+        } else {
+            padded[..from.len()].copy_from_slice(from);
+            padded.as_ptr()
+        };
+        // SAFETY: thirty-two floats behind `from`, sixteen pairs behind `to`.
+        unsafe { lanes::store(to.as_mut_ptr(), lanes::row(lanes::load(from), lanes::load(from.add(16)))) };
+    }
 }
 
 /// Tiles of the transposed matrix: `width` rows, the `n` rows of the matrix as columns.
 fn columns<'a>(to: &mut Buffer, width: usize, n: usize, row: impl Fn(usize) -> Option<&'a [f32]> + Sync) {
     let across = n.div_ceil(32);
     to.as_mut_slice().par_chunks_exact_mut(across * TILE).enumerate().for_each(|(block, tiles)| {
-        let used = 32.min(width.saturating_sub(32 * block));
-        for j in (0..n).step_by(2) {
-            let (a, b) = (row(j), if j + 1 < n { row(j + 1) } else { None });
-            let to = &mut tiles[j / 32 * TILE + j % 32 / 2..];
-            for i in 0..used {
-                let value = |row: Option<&[f32]>| row.map_or(0.0, |row| row[32 * block + i]);
-                to[i * 16] = pair(value(a), value(b));
+        for (tile, to) in tiles.chunks_exact_mut(TILE).enumerate() {
+            for half in 0..2 {
+                let first = 32 * block + 16 * half;
+                let used = 16.min(width.saturating_sub(first));
+                let mut from = [[0.0f32; 16]; 32];
+                for (i, from) in from.iter_mut().enumerate().take(n - 32 * tile) {
+                    if let Some(row) = row(32 * tile + i).filter(|_| used > 0) {
+                        from[..used].copy_from_slice(&row[first..first + used]);
+                    }
+                }
+                // SAFETY: the instructions are there where these weights are.
+                unsafe { half_tile(&from, &mut to[half * TILE / 2..]) };
             }
         }
     });
+}
+
+/// The transposed rows as sixteen rows of pairs.
+///
+/// # Safety
+/// AVX-512F, BW and BF16 are there; `to` has 256 pairs.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx2,fma,f16c")]
+unsafe fn half_tile(from: &[[f32; 16]; 32], to: &mut [f32]) {
+    let mut pairs = [[0.0f32; 16]; 16];
+    // SAFETY: arrays of whole vectors.
+    unsafe {
+        for (two, pairs) in from.chunks_exact(2).zip(&mut pairs) {
+            let pair = lanes::pair(lanes::load(two[0].as_ptr()), lanes::load(two[1].as_ptr()));
+            lanes::store(pairs.as_mut_ptr(), pair);
+        }
+        lanes::transpose16(pairs[0].as_ptr(), 16, to.as_mut_ptr(), 16);
+    }
 }
 
 impl LayerWeights {
