@@ -29,7 +29,10 @@ impl Isa {
     pub fn detect() -> Result<Isa, String> {
         match std::env::var("SONGRNN_CPU") {
             Ok(asked) if !asked.is_empty() => Isa::named(&asked),
-            _ => Ok(Isa::available().pop().unwrap_or(Isa::Portable)),
+            _ => {
+                let worth = |isa: &Isa| isa.products().is_none_or(Products::pay);
+                Ok(Isa::available().into_iter().rfind(worth).unwrap_or(Isa::Portable))
+            }
         }
     }
 
@@ -54,7 +57,7 @@ impl Isa {
         }
     }
 
-    /// All that this machine has, slowest first.
+    /// All that this machine has; in order of speed, but that `Avx512Bf16` may be slower than f32.
     pub fn available() -> Vec<Isa> {
         let mut all = vec![Isa::Portable];
         #[cfg(target_arch = "x86_64")]

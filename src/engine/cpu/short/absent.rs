@@ -10,6 +10,13 @@ use crate::engine::{EngineError, LayerActivations};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Products {}
 
+impl Products {
+    /// None do.
+    pub fn pay(self) -> bool {
+        match self {}
+    }
+}
+
 /// There are none.
 #[derive(Debug)]
 pub enum Weights {}

@@ -5,7 +5,7 @@
 use super::super::forward::Pass;
 use super::super::head::mask_of;
 use super::forward::Sums;
-use super::lanes::{self, add, fma, high, less, load, low, mul, pair, splat, store, sub};
+use super::lanes::{self, add, fma, high, less, load, low, mul, pair, splat, store, sub, tanh};
 use super::products::{Product, TILE, Tiles};
 use super::{Sizes, Slice, Space, WIDTH, Weights};
 use crate::model::CellKind;
@@ -101,6 +101,14 @@ unsafe fn step<P: Product>(
             for line in 0..4 * sizes.record {
                 lanes::ahead(next.wrapping_add(16 * line));
             }
+            if cell == CellKind::Lstm {
+                // And c of the step before, which this step needs first.
+                let c = records_before.wrapping_add((unit + 32) * sizes.record * WIDTH + 2 * WIDTH);
+                for i in 0..2 {
+                    lanes::ahead(c.wrapping_add(i * sizes.record * WIDTH));
+                    lanes::ahead(c.wrapping_add(i * sizes.record * WIDTH + 16));
+                }
+            }
             // d of the four gate rows (of the one, in slot 0), of two units, in two vectors.
             let mut d = [[[splat(0.0); 2]; 4]; 2];
             for i in 0..2 {
@@ -124,7 +132,7 @@ unsafe fn step<P: Product>(
                         CellKind::Lstm => {
                             let (if_, go) = (load(record), load(record.add(WIDTH)));
                             let (in_, forget, cell, out) = (low(if_), high(if_), low(go), high(go));
-                            let tanh_c = load(record.add(3 * WIDTH));
+                            let tanh_c = tanh(load(record.add(2 * WIDTH)));
                             let c_prev = if t == 0 {
                                 load(c_before.add(at))
                             } else {

@@ -170,6 +170,12 @@ unsafe fn step<P: Product>(
     let records = if training { short.records.ptr_mut().add(t * sizes.records()) } else { std::ptr::null_mut() };
     let stage = space.stage.ptr_mut();
     let bias = packed.bias.ptr();
+    // As f32 only where something reads it: the cells that need it in the backward pass, what masks or drops it, and
+    // whoever takes the last one.
+    let plain = geo.shape.cell != CellKind::Lstm
+        || t + 1 == pass.steps
+        || pass.dropout.is_some()
+        || slice.any_reset[t + 1];
     let (k, per) = (sizes.units / 32, 32 / sizes.slots);
     let mut z = Sums([0.0; 32 * WIDTH]);
     let z = z.0.as_mut_ptr();
@@ -222,7 +228,6 @@ unsafe fn step<P: Product>(
                                 store(record, if_);
                                 store(record.add(WIDTH), go);
                                 store(record.add(2 * WIDTH), c_new);
-                                store(record.add(3 * WIDTH), tanh_c);
                             }
                             mul(high(go), tanh_c)
                         }
@@ -250,8 +255,10 @@ unsafe fn step<P: Product>(
             for v in 0..2 {
                 let both = pair(h[0][v], h[1][v]);
                 store(after.add(unit / 2 * WIDTH + 16 * v), both);
-                store(h_after.add(unit * WIDTH + 16 * v), low(both));
-                store(h_after.add((unit + 1) * WIDTH + 16 * v), high(both));
+                if plain {
+                    store(h_after.add(unit * WIDTH + 16 * v), low(both));
+                    store(h_after.add((unit + 1) * WIDTH + 16 * v), high(both));
+                }
             }
             if training {
                 staged(stage, hidden, unit, h[0], h[1]);

@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::products::{Product, TILE, Tiles};
-use super::{Buffer, EngineError, Geometry, Operand, Sizes, Slice, WIDTH};
+use super::{Buffer, EngineError, Geometry, Operand, Sizes, Slice, WIDTH, lanes};
 use crate::model::CellKind;
 
 /// Which products.
@@ -85,6 +85,20 @@ pub unsafe fn run<P: Product>(geo: &Geometry, slices: &[Slice], steps: usize, jo
     P::end();
 }
 
+/// Rows of a few steps, which the next block will read: `share` of `SHARES`.
+#[inline(always)]
+unsafe fn ahead(rows: Tiles, from: usize, to: usize, share: usize) {
+    let each = (to - from).div_ceil(SHARES);
+    for t in (from + share * each..to).take(each) {
+        for line in 0..32 {
+            lanes::ahead(rows.at.wrapping_add(t * rows.step + 16 * line).cast());
+        }
+    }
+}
+
+/// Columns' products over which the rows that come next are asked for.
+const SHARES: usize = 4;
+
 /// Steps `from` to `to` of a slice.
 #[inline(always)]
 unsafe fn part<P: Product>(geo: &Geometry, slice: &Slice, from: usize, to: usize, job: &mut Job) {
@@ -98,21 +112,27 @@ unsafe fn part<P: Product>(geo: &Geometry, slice: &Slice, from: usize, to: usize
     let (stride, _) = columns(&sizes, job.source);
     for (i, block) in job.blocks.clone().enumerate() {
         let sums = job.sums.ptr_mut().add(i * 32 * stride);
-        let rows = rows.add(block * TILE);
+        // The rows after these: of the next block, or of the first one some steps on.
+        let next = if block + 1 < job.blocks.end {
+            rows.wrapping_add((block + 1) * TILE)
+        } else {
+            rows.wrapping_add(job.blocks.start * TILE + STEPS * step)
+        };
+        let (rows, next) = (Tiles { at: rows.add(block * TILE), step }, Tiles { at: next, step });
         match job.source {
             Source::Head => {
                 let top = |t: usize| space.output(geo.shape.layers - 1, t);
-                states::<P>(&sizes, sums, stride, Tiles { at: rows, step }, top, from, to);
+                states::<P>(&sizes, sums, stride, rows, next, top, from, to);
             }
             Source::Layer(layer) => {
                 let before = |t: usize| (space.before(&slice.any_reset, layer, t), t);
-                states::<P>(&sizes, sums, stride, Tiles { at: rows, step }, before, from, to);
+                states::<P>(&sizes, sums, stride, rows, next, before, from, to);
                 let sums = sums.add(sizes.columns);
                 if layer > 0 {
                     let below = |t: usize| space.output(layer - 1, t);
-                    states::<P>(&sizes, sums, stride, Tiles { at: rows, step }, below, from, to);
+                    states::<P>(&sizes, sums, stride, rows, next, below, from, to);
                 } else {
-                    let a = Tiles { at: rows.add(from * step), step };
+                    let a = Tiles { at: rows.at.add(from * step), step };
                     let one_hot = space.one_hot.ptr().cast::<u32>().add(from * sizes.one_hot());
                     for column in 0..sizes.classes / 32 {
                         // Of a large vocabulary most characters are nowhere.
@@ -135,6 +155,7 @@ unsafe fn states<'a, P: Product>(
     sums: *mut f32,
     stride: usize,
     rows: Tiles,
+    next: Tiles,
     beside: impl Fn(usize) -> (&'a Operand, usize),
     from: usize,
     to: usize,
@@ -149,6 +170,9 @@ unsafe fn states<'a, P: Product>(
         }
         let a = Tiles { at: rows.at.add(first * rows.step), step: rows.step };
         for column in 0..sizes.columns / 32 {
+            if column < SHARES && first == from {
+                ahead(next, from, to, column);
+            }
             let b = operand.streams.ptr().cast::<u32>().add(slot * sizes.streams() + column * TILE);
             let b = Tiles { at: b, step: sizes.streams() };
             P::block::<true>(sums.add(column * 32), stride, a, b, end - first);

@@ -44,8 +44,8 @@ pub struct Sizes {
     pub classes: usize,
     /// Columns of a state's gradient operand: units and one of ones, which sums the bias's gradient.
     pub columns: usize,
-    /// Vectors of 32 f32 (or pairs) that a unit leaves for the backward pass. LSTM (i, f) (g, o) c tanh(c); GRU (r, z) n
-    /// and the recurrent part of n.
+    /// Vectors of 32 f32 (or pairs) that a unit leaves for the backward pass. LSTM (i, f) (g, o) c; GRU (r, z) n and the
+    /// recurrent part of n.
     pub record: usize,
 }
 
@@ -53,7 +53,7 @@ impl Sizes {
     /// Of a model.
     pub fn new(geo: &Geometry) -> Sizes {
         let (slots, record) = match geo.shape.cell {
-            CellKind::Lstm => (4, 4),
+            CellKind::Lstm => (4, 3),
             CellKind::Gru => (4, 3),
             CellKind::Rnn => (1, 0),
         };
@@ -255,15 +255,18 @@ pub fn run_gradient(geo: &Geometry, slices: &[Slice], steps: usize, job: &mut Jo
 pub fn activations(geo: &Geometry, slice: &Slice, steps: usize) -> Vec<LayerActivations> {
     let (sizes, hidden) = (Sizes::new(geo), geo.shape.hidden);
     let Some(space) = &slice.short else { return Vec::new() };
-    let layers = space.layers.iter().zip(&slice.layers).map(|(short, layer)| {
+    let layers = space.layers.iter().map(|short| {
         let mut out = LayerActivations::default();
         for t in 0..steps {
             let record = |unit: usize, slot: usize| {
                 short.records.as_slice()[t * sizes.records() + (unit * sizes.record + slot) * WIDTH]
             };
-            let h = |unit: usize| layer.h.as_slice()[((t + 1) * geo.units + unit) * WIDTH];
             let low = |x: f32| f32::from_bits(x.to_bits() << 16);
             let high = |x: f32| f32::from_bits(x.to_bits() & 0xffff_0000);
+            let h = |unit: usize| {
+                let pair = short.h.pairs.as_slice()[(t + 1) * sizes.pairs() + unit / 2 * WIDTH];
+                if unit % 2 == 0 { low(pair) } else { high(pair) }
+            };
             out.h.extend((0..hidden).map(h));
             if geo.shape.cell == CellKind::Lstm {
                 out.c.extend((0..hidden).map(|unit| record(unit, 2)));

@@ -36,6 +36,19 @@ impl Products {
     }
 }
 
+impl Products {
+    /// Whether they are faster than f32. Dot products are, twice, on AMD's processors (measured on Zen 5); on Intel's they
+    /// take twice as long as the f32 multiply-adds they stand for (measured on Sapphire Rapids).
+    pub fn pay(self) -> bool {
+        let vendor = __cpuid(0);
+        self == Products::Amx || (vendor.ebx, vendor.edx, vendor.ecx) == AMD
+    }
+}
+
+/// `AuthenticAMD` as the processor spells it.
+const AMD: (u32, u32, u32) =
+    (u32::from_le_bytes(*b"Auth"), u32::from_le_bytes(*b"enti"), u32::from_le_bytes(*b"cAMD"));
+
 static PERMITTED: OnceLock<bool> = OnceLock::new();
 
 /// Asks Linux for the tiles' registers, for all threads of this process: they are off until asked for.
