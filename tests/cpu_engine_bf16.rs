@@ -46,7 +46,13 @@ fn ragged_shapes_are_near_the_reference() {
         for cell in CELLS {
             for (hidden, vocab, layers) in [(1, 3, 1), (31, 17, 2), (33, 7, 3), (12, 96, 1), (64, 32, 2)] {
                 for (steps, streams) in [(1, 1), (7, 1), (7, 3), (1, 17), (18, 17), (5, 33)] {
-                    near_the_reference(ModelShape { cell, vocab, hidden, layers }, steps, streams, &plain(0.0), isa);
+                    near_the_reference(
+                        ModelShape { cell, vocab, hidden, layers },
+                        steps,
+                        streams,
+                        &plain(0.0),
+                        isa,
+                    );
                 }
             }
         }
@@ -84,7 +90,8 @@ fn the_software_rounding_gives_nearly_the_same() {
         for cell in CELLS {
             let shape = ModelShape { cell, vocab: 31, hidden: 50, layers: 2 };
             let chunk = random_chunk(8, 31, 18, 40);
-            let gradient = |isa| engine(shape, Precision::Bf16, 2, isa).grad_chunk(&chunk, &plain(0.0)).unwrap();
+            let gradient =
+                |isa| engine(shape, Precision::Bf16, 2, isa).grad_chunk(&chunk, &plain(0.0)).unwrap();
             let ((stats, found), (software, expected)) = (gradient(isa), gradient(Isa::Portable));
             let expected: Vec<f64> = expected.iter().map(|&x| f64::from(x)).collect();
             let error = nmse(&found, &expected);
@@ -98,7 +105,8 @@ fn the_software_rounding_gives_nearly_the_same() {
 
 /// A short training run.
 fn trained(threads: usize, isa: Isa, cell: CellKind) -> CpuEngine {
-    let mut engine = engine(ModelShape { cell, vocab: 21, hidden: 41, layers: 2 }, Precision::Bf16, threads, isa);
+    let mut engine =
+        engine(ModelShape { cell, vocab: 21, hidden: 41, layers: 2 }, Precision::Bf16, threads, isa);
     run(&mut engine, 0, 6);
     engine
 }

@@ -234,7 +234,9 @@ mod tests {
     #[test]
     fn an_instruction_set_that_is_not_there_is_refused() {
         assert_eq!(Isa::named("portable"), Ok(Isa::Portable));
-        assert!(Isa::named("sse9").unwrap_err().contains("expected portable, avx2, avx512, avx512bf16 or amx"));
+        assert!(
+            Isa::named("sse9").unwrap_err().contains("expected portable, avx2, avx512, avx512bf16 or amx")
+        );
         for (name, isa) in [("avx512", Isa::Avx512), ("avx512bf16", Isa::Avx512Bf16), ("amx", Isa::Amx)] {
             assert_eq!(Isa::named(name).is_ok(), Isa::available().contains(&isa), "{name}");
         }

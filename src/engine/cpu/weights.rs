@@ -48,7 +48,13 @@ impl Weights {
         if geo.short.is_some() {
             let none = || Buffer::zeros(0, what);
             let short = Some(short::Weights::new(geo)?);
-            return Ok(Weights { layers: vec![], head: none()?, head_bias: none()?, head_back: none()?, short });
+            return Ok(Weights {
+                layers: vec![],
+                head: none()?,
+                head_bias: none()?,
+                head_back: none()?,
+                short,
+            });
         }
         let layers = (0..geo.shape.layers)
             .map(|layer| {

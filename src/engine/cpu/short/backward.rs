@@ -139,8 +139,7 @@ unsafe fn step<P: Product>(
                                 load(records_before.add((unit * sizes.record + 2) * WIDTH + lane))
                             };
                             let dh_out = mul(dh, out);
-                            let dc_now =
-                                add(load(dc.add(at)), less(mul(dh_out, tanh_c), tanh_c, dh_out));
+                            let dc_now = add(load(dc.add(at)), less(mul(dh_out, tanh_c), tanh_c, dh_out));
                             let mut d_forget = mul(mul(dc_now, c_prev), less(forget, forget, forget));
                             let mut dc_prev = mul(dc_now, forget);
                             if here_reset {

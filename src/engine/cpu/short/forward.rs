@@ -167,7 +167,8 @@ unsafe fn step<P: Product>(
     let (c, h_after) = (shared.c.ptr_mut(), shared.h.ptr_mut().add((t + 1) * rows));
     let short = &mut space.layers[layer];
     let after = short.h.pairs.ptr_mut().add((t + 1) * sizes.pairs());
-    let records = if training { short.records.ptr_mut().add(t * sizes.records()) } else { std::ptr::null_mut() };
+    let records =
+        if training { short.records.ptr_mut().add(t * sizes.records()) } else { std::ptr::null_mut() };
     let stage = space.stage.ptr_mut();
     let bias = packed.bias.ptr();
     // As f32 only where something reads it: the cells that need it in the backward pass, what masks or drops it, and

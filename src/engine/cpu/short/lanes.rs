@@ -71,8 +71,8 @@ pub unsafe fn less(a: V, b: V, c: V) -> V {
 #[inline(always)]
 pub unsafe fn pair(a: V, b: V) -> V {
     let words = _mm512_set_epi16(
-        31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1,
-        16, 0,
+        31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18,
+        2, 17, 1, 16, 0,
     );
     let both: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(b, a));
     _mm512_castsi512_ps(_mm512_permutexvar_epi16(words, both))

@@ -24,8 +24,8 @@ use super::space::Slice;
 use crate::engine::{EngineError, LayerActivations};
 use crate::model::CellKind;
 pub use gradient::{Job, collect_head, collect_layers, jobs};
-use products::{Amx, Dot, Product};
 pub use products::Products;
+use products::{Amx, Dot, Product};
 pub use weights::Weights;
 
 /// W: streams a slice.
@@ -183,7 +183,13 @@ impl Space {
 /// # Safety
 /// The machine has P's instructions and AVX-512F, BW and BF16; the slice was made for the pass's geometry, with room.
 #[inline(always)]
-unsafe fn slice<P: Product>(work: Work, pass: &Pass, weights: &Weights, slice: &mut Slice, space: &mut Space) {
+unsafe fn slice<P: Product>(
+    work: Work,
+    pass: &Pass,
+    weights: &Weights,
+    slice: &mut Slice,
+    space: &mut Space,
+) {
     // SAFETY: the caller's.
     unsafe {
         P::begin();
@@ -227,8 +233,13 @@ entrances!(dot Dot; amx Amx;);
 
 /// Runs a slice.
 pub fn run_slice(work: Work, pass: &Pass, weights: &Weights, slice: &mut Slice) {
-    assert!(pass.steps >= 1 && pass.steps <= slice.steps && slice.width == WIDTH, "the slice has room for the chunk");
-    let Some(mut space) = slice.short.take() else { unreachable!("slices of this geometry have short memory") };
+    assert!(
+        pass.steps >= 1 && pass.steps <= slice.steps && slice.width == WIDTH,
+        "the slice has room for the chunk"
+    );
+    let Some(mut space) = slice.short.take() else {
+        unreachable!("slices of this geometry have short memory")
+    };
     // SAFETY: `Products` come from detection; the slice was made by `Slice::new` for this geometry.
     unsafe {
         match pass.geo.short {
@@ -265,7 +276,7 @@ pub fn activations(geo: &Geometry, slice: &Slice, steps: usize) -> Vec<LayerActi
             let high = |x: f32| f32::from_bits(x.to_bits() & 0xffff_0000);
             let h = |unit: usize| {
                 let pair = short.h.pairs.as_slice()[(t + 1) * sizes.pairs() + unit / 2 * WIDTH];
-                if unit % 2 == 0 { low(pair) } else { high(pair) }
+                if unit % 2 == 1 { high(pair) } else { low(pair) }
             };
             out.h.extend((0..hidden).map(h));
             if geo.shape.cell == CellKind::Lstm {

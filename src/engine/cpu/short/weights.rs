@@ -174,7 +174,9 @@ impl LayerWeights {
         for (j, bias) in self.bias.as_mut_slice()[..n].iter_mut().enumerate() {
             let part = |input: bool| {
                 let from = if input { b_ih } else { b_hh };
-                gate(j % sizes.slots, input).and_then(|gate| from.get(gate * h + j / sizes.slots)).unwrap_or(&0.0)
+                gate(j % sizes.slots, input)
+                    .and_then(|gate| from.get(gate * h + j / sizes.slots))
+                    .unwrap_or(&0.0)
             };
             *bias = part(true) + part(false);
         }
