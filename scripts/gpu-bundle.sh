@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds what scripts/gpu-check.sh runs on a machine that has a GPU and no Rust: the program, the CUDA tests and the
-# benchmark of whole steps, stripped, in one ignored folder of under 64 MiB.
+# Builds what scripts/gpu-check.sh runs on a machine that has a GPU and no Rust: the program, which measures
+# itself, and the CUDA tests, stripped, in one ignored folder of under 64 MiB.
 #
 #     scripts/gpu-bundle.sh [DIR]        default gpu-bundle in the repository
 #
@@ -31,7 +31,6 @@ build build --release --bin songrnn-fast
 names=()
 for file in "${tests[@]}"; do names+=(--test "$(basename "$file" .rs)"); done
 build test --release --no-run "${names[@]}"
-build bench --no-run --bench train_step
 
 rm -rf "$folder"
 mkdir -p "$folder"
@@ -41,13 +40,13 @@ for line in open(sys.argv[1], encoding="utf-8"):
     message = json.loads(line) if line.startswith("{") else {}
     target = message.get("target", {})
     # The program is also built for the tests; its own build is the one to take along.
-    wanted = target.get("kind") in (["test"], ["bench"]) or not message.get("profile", {}).get("test")
+    wanted = target.get("kind") == ["test"] or not message.get("profile", {}).get("test")
     if message.get("executable") and wanted:
         print(target["name"], message["executable"], sep="\t")
 PYTHON
   strip -s -o "$folder/$name" "$executable"
 done
-for name in songrnn-fast train_step "${tests[@]}"; do
+for name in songrnn-fast "${tests[@]}"; do
   name=$(basename "$name" .rs)
   [ -x "$folder/$name" ] || fail "cargo built no $name"
 done

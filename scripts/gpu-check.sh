@@ -3,21 +3,22 @@
 # engine's tests, compute-sanitizer's tools over a reduced set of them, then the speed cases. No stage stops the next;
 # the exit code is 0 only if every stage passed, and what could not run has not passed.
 #
-#     scripts/gpu-check.sh [STAGE,...]   out of facts,doctor,tests,memcheck,racecheck,synccheck,speed; default: all
+#     scripts/gpu-check.sh [STAGE,...]   out of facts,doctor,tests,memcheck,racecheck,synccheck,speed-layer,speed-train,
+#                                        speed-sample,peers; default: all
 #
 # Environment
 #     BIN_DIR         folder of the binaries; default gpu-bundle in the repository
 #     OUT             where logs and CSV files go; default gpu-check in the repository
 #     STAGE_LIMIT     seconds for each program that is run, instead of its own limit
 #
-# Leaves in OUT: stages.csv (the table), gpu.csv (the device), train_step.csv (speed, for benches/record/), and a log
-# of each stage.
+# Leaves in OUT: stages.csv (the table), gpu.csv (the device), speed-*.csv and peers.csv (in the columns of
+# benches/record/), speed-*.png, kernels.json (every way to run a shape with its time), and a log of each stage.
 set -uo pipefail
 
 repository=$(cd "$(dirname "$0")/.." && pwd)
 bin=$(realpath -m "${BIN_DIR:-$repository/gpu-bundle}")
 out=$(realpath -m "${OUT:-$repository/gpu-check}")
-all=facts,doctor,tests,memcheck,racecheck,synccheck,speed
+all=facts,doctor,tests,memcheck,racecheck,synccheck,speed-layer,speed-train,speed-sample,peers
 stages=${1:-$all}
 for stage in ${stages//,/ }; do
   case ,$all, in
@@ -49,6 +50,9 @@ PYTHON
 if [ -n "$libraries" ]; then
   export LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 fi
+
+# Kernels are timed here anew, and what was timed is taken along.
+export SONGRNN_KERNEL_CHOICES="$out/kernels.json"
 
 # record NAME RESULT SECONDS NOTE
 record() {
@@ -168,15 +172,63 @@ sanitize() {
   done
 }
 
-speed() {
-  program speed train_step || return
-  limited speed 300 "$bin/train_step" --device cuda
-  cp "$out/speed.out" "$out/train_step.csv"
-  cat "$out/train_step.csv"
-  local rows
-  rows=$(grep -c '^train,' "$out/train_step.csv")
-  if [ "$result" = ok ] && { [ "$rows" = 0 ] || grep -q '^train,cpu' "$out/train_step.csv"; }; then result=FAILED; fi
-  record speed "$result" "$seconds" "$rows rows"
+# rows FILE: how many rows of a CSV file of records have a figure and how many have not; 1 unless one has and none is
+# the processor's.
+rows() {
+  python3 - "$1" <<'PYTHON'
+import csv, sys
+try:
+    with open(sys.argv[1], encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+except OSError:
+    rows = []
+measured = [row for row in rows if row["ms_per_step"]]
+print(f"{len(measured)} rows, {len(rows) - len(measured)} not measured (their notes say why)")
+sys.exit(0 if measured and all(row["device"] != "cpu" for row in measured) else 1)
+PYTHON
+}
+
+# measured NAME: records a stage of speed by what its CSV file holds.
+measured() {
+  local note
+  note=$(rows "$out/$1.csv") || { [ "$result" != ok ] || result=FAILED; }
+  record "$1" "$result" "$seconds" "$note"
+}
+
+# bench NAME ARGUMENT...: the program's own measurements; its CSV file grows with every case, so that a time-out loses none.
+bench() {
+  local name=$1
+  shift
+  program "$name" songrnn-fast || return
+  limited "$name" 540 "$bin/songrnn-fast" bench "$@" --device cuda --csv "$out/$name.csv"
+  cat "$out/$name.out"
+  measured "$name"
+}
+
+tiers=(--precision "f32,bf16,f16" --kernel "fused,cudnn,stepwise" --seconds 1.5)
+shapes=(--cases "a,b,c")
+tunes=(--batch "1,64,1056" --seq-len 500)
+
+speed-layer() { bench speed-layer layer "${shapes[@]}" "${tiers[@]}" --plot "$out/speed-layer.png"; }
+speed-train() { bench speed-train train "${shapes[@]}" "${tiers[@]}" --plot "$out/speed-train.png"; }
+speed-sample() { bench speed-sample sample "${tunes[@]}" --precision f32,f16 --kernel auto,stepwise --seconds 1.5; }
+
+# The same cases by PyTorch, where the machine's Python has it.
+peers() {
+  program peers songrnn-fast || return
+  local list=$out/peers.jsonl on=(--device cuda --list)
+  if ! { "$bin/songrnn-fast" bench layer "${shapes[@]}" --precision "f32,bf16,f16" "${on[@]}" &&
+    "$bin/songrnn-fast" bench train "${shapes[@]}" --precision "f32,bf16,f16" "${on[@]}" &&
+    "$bin/songrnn-fast" bench sample "${tunes[@]}" --precision "f32,f16" "${on[@]}"; } >"$list"; then
+    record peers FAILED 0 "no list of cases"
+    return
+  fi
+  limited peers 540 python3 benches/peers/pytorch.py --cases "$list" --csv "$out/peers.csv" --seconds 1.5
+  if grep -q '^SKIP' "$out/peers.out"; then
+    record peers MISSING "$seconds" "$(head -n 1 "$out/peers.out")"
+    return
+  fi
+  measured peers
 }
 
 for stage in ${stages//,/ }; do

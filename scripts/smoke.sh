@@ -63,6 +63,10 @@ got=0
 "$binary" check tunes/*.abc >out 2>err || got=$?
 [ "$got" -le 1 ] || fail "check of sampled tunes: exit code $got, expected 0 or 1"
 
+# Measuring, a case that takes no time.
+expect 0 bench train --device cpu --hidden 8 --batch 2 --seq-len 4 --repeats 3 --seconds 0.1 --json
+grep -q '"chars_per_second": [0-9]' out || fail "bench --json printed no chars_per_second"
+
 # Mistakes: 2 for wrong usage, 1 for what fails; nothing half-written.
 expect 2 train --hidden 0 --out mistake
 expect 2 sample --model run --temperature -1 --out mistake

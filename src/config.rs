@@ -125,7 +125,7 @@ impl TrainingConfig {
             format!("--kernel {}: expected auto, fused, cudnn, cudnn-tf32 or stepwise", self.kernel)
         })?;
         let device = self.device.parse()?;
-        let chunk = self.batch.map(|streams| ChunkSize { steps: self.seq_len, streams });
+        let chunk = self.batch.map(|streams| ChunkSize::of_tunes(self.seq_len, streams));
         Ok(EngineSpec {
             shape,
             precision: self.precision,

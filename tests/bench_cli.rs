@@ -117,7 +117,8 @@ fn every_file_is_what_its_name_says() {
     let at = |name: &str| folder.path().join(name);
     let files = "--csv r.csv --markdown r.md --plot p.svg --record log --machine test-box";
     let table = out(&run(folder.path(), &format!("bench layer {TINY} {THRICE} {files}")));
-    let lines: Vec<&str> = table.lines().collect();
+    // Words under a line (that the machine is not quiet, for one) are indented.
+    let lines: Vec<&str> = table.lines().filter(|line| !line.starts_with(' ')).collect();
     assert!(
         lines[0].starts_with("what") && lines[0].contains("chars/s") && lines[0].contains("ms/step"),
         "{table}"
@@ -238,6 +239,17 @@ fn a_peer_that_serves_is_measured_in_turn() {
             .unwrap()
             .all(|file| { file.unwrap().file_name().to_string_lossy().ends_with("-vs-pytorch.csv") })
     );
+    // Layers: forward alone is asked for as well, in every pair before the whole.
+    fs::remove_file(folder.path().join("asked.txt")).unwrap();
+    let layer = flags.replace("bench train", "bench layer");
+    let one = json(&run_with(folder.path(), &layer, &[("SONGRNN_TORCH_PYTHON", python.to_str().unwrap())]));
+    assert!(one["versus"]["forward_ratio_of_medians"].as_f64().unwrap() > 0.0, "{one}");
+    let asked = fs::read_to_string(folder.path().join("asked.txt")).unwrap();
+    let runs: Vec<&str> = asked.lines().skip(2).collect();
+    assert_eq!(runs, ["run 1 forward", "run 1"].repeat(6), "{asked}");
+    let whats: Vec<String> =
+        self::rows(&folder.path().join("v.csv")).iter().map(|row| cell(row, "what").into()).collect();
+    assert_eq!(whats, ["layer_fwd", "layer_bwd", "layer_fwd", "layer_bwd"]);
     // Fewer than five pairs are never taken.
     fs::remove_file(folder.path().join("asked.txt")).unwrap();
     let few = flags.replace("--repeats 6", "--repeats 1");

@@ -111,6 +111,14 @@ fn chunks_without_starts_equal_the_reference_with_every_algorithm() {
     {
         let shape = ModelShape { cell, vocab: 20, hidden: 30, layers: 2 };
         for choice in cudnn::choices(&shape, false) {
+            // On our side an algorithm is a number: one kind of model sees all four.
+            let two = [Algorithm::Standard, Algorithm::PersistStatic];
+            if (cell, precision) != (CellKind::Lstm, Precision::F32)
+                && fake()
+                && !two.contains(&choice.algorithm)
+            {
+                continue;
+            }
             let case = format!("{choice}: {precision} {shape}");
             // Three times the same size: direct, captured, replayed; from a carried state.
             let chunks = [41, 42, 43].map(|seed| uncut(seed, 20, 4, 5));
@@ -134,6 +142,21 @@ fn chunks_without_starts_equal_the_reference_with_every_algorithm() {
     }
     // STANDARD in six ways, for each of five kinds, is the least.
     assert!(served >= 5 * 6, "{served} ways served");
+}
+
+/// With three layers in calls of their own every buffer of gradients is used in turn; units that are only ours (the width as it
+/// is, 13, is stored in rows of 16) stay zero through updates.
+#[test]
+fn buffers_in_turn_and_padded_rows_equal_the_reference() {
+    let Some(driver) = gpu() else { return };
+    let shape = ModelShape { cell: CellKind::Gru, vocab: 9, hidden: 20, layers: 3 };
+    let mut engine = with_choice(&driver, shape, Precision::F32, standard(32, true)).unwrap();
+    let chunks = [uncut(32, 9, 4, 5), random_chunk(33, 9, 4, 5)];
+    contract::gradients_over_chunks(&mut engine, &chunks, &plain(0.0), F32_BOUND, "three layers");
+    let shape = ModelShape { cell: CellKind::Lstm, vocab: 9, hidden: 13, layers: 2 };
+    contract::ten_steps_are_the_references(&|| {
+        Box::new(with_choice(&driver, shape, Precision::F32, standard(13, false)).unwrap())
+    });
 }
 
 #[test]
@@ -240,7 +263,7 @@ fn timing_chooses_and_remembers() {
         return;
     };
     let shape = ModelShape { cell: CellKind::Lstm, vocab: 12, hidden: 24, layers: 2 };
-    let size = ChunkSize { steps: 6, streams: 5 };
+    let size = ChunkSize { steps: 6, streams: 5, tune: 4 };
     for kernel in [Kernel::Auto, Kernel::Cudnn] {
         let first = tune::engine(&driver, shape, Precision::F32, kernel, size).unwrap();
         let chosen = first.info().chosen.unwrap();
@@ -314,7 +337,7 @@ fn on_fakes() {
     }
     let Some((good, text, calls)) = on_the_fakes(&["--skip", "fakes"], &[]) else { return };
     assert!(good, "{text}");
-    assert!(text.contains("9 passed"), "{text}");
+    assert!(text.contains("10 passed"), "{text}");
     for complaint in ["fake cuda:", "fake cudnn:"] {
         assert!(!text.contains(complaint), "{text}");
     }

@@ -17,7 +17,7 @@ What is not done: a tune that starts within a chunk does not reset its stream, s
 is banned when sampling. Both save PyTorch work that songrnn-fast does.
 
 Serving: a case as one line of JSON is answered by `ready {...}` once warm, `run N` by the milliseconds a step over N
-steps, by `error ...` what fails.
+steps (of layers `run N forward` by those of the forward pass), by `error ...` what fails.
 """
 
 import argparse
@@ -248,8 +248,8 @@ def sampler(case, precision, tier, cell, draw):
 
     def zero():
         if cell == "by hand":
-            h = torch.zeros(batch, case["hidden"], device=device, dtype=kind)
-            return [(h, h.clone()) for _ in range(case["layers"])]
+            h = torch.zeros(case["layers"], 2, batch, case["hidden"], device=device, dtype=kind)
+            return [(of_layer[0], of_layer[1]) for of_layer in h]
         states = tuple(t.to(kind) for t in tensors(zero_state(case, device)))
         return states if case["cell"] == "lstm" else states[0]
 
@@ -282,7 +282,8 @@ def sampler(case, precision, tier, cell, draw):
             ids.copy_(choose(h))
             for old, now in zip(state, new):
                 old[0].copy_(now[0])
-                old[1].copy_(now[1])
+                if now[1] is not old[1]:
+                    old[1].copy_(now[1])
             out.index_copy_(0, place.remainder(length), ids[None])
             place.add_(1)
 
@@ -433,6 +434,13 @@ def measure(case, precision, tier, seconds, machine):
             times.append(run_steps(step, group, device))
         return [finished(row, case["what"], case, times, base_note(case, how))]
     parts = [layer(case, precision, tier, backward) for backward in (False, True)]
+    note = base_note(case, "nn module alone, one-hot input made before")
+    return forward_and_backward(case, row, parts, seconds, note)
+
+
+def forward_and_backward(case, row, parts, seconds, note):
+    """Rows of a forward pass, and of what forward and backward take longer, measured in turn."""
+    device = device_of(case)
     for part in parts:
         warm(part, device)
     group, forward, longer, begun = group_of(case, parts[1], device), [], [], time.perf_counter()
@@ -440,11 +448,18 @@ def measure(case, precision, tier, seconds, machine):
         one, both = (run_steps(part, group, device) for part in parts)
         forward.append(one)
         longer.append(both - one)
-    note = base_note(case, "nn module alone, one-hot input made before")
     return [
         finished(row, "layer_fwd", case, forward, f"forward, recording for backward; {note}"),
         finished(row, "layer_bwd", case, longer, f"what forward and backward took longer than forward; {note}"),
     ]
+
+
+def layer_rows(case, precision, tier, arguments, engine, build):
+    """Rows of another library's layers, made by `build(case, precision, tier, backward)`."""
+    parts = [build(case, precision, tier, backward) for backward in (False, True)]
+    torch.cuda.reset_peak_memory_stats()
+    row = dict(base_row(case, precision, tier, arguments.machine), engine=engine)
+    return forward_and_backward(case, row, parts, arguments.seconds, base_note(case, f"{engine} layers alone"))
 
 
 def tiers_of(case, asked):
@@ -472,7 +487,7 @@ def read_cases(file):
     return cases
 
 
-def listed(arguments, measured):
+def listed(arguments, engine, measured):
     """Measures every case by `measured(case, precision, tier)`; rows to standard output or --csv as they come."""
     with open(arguments.cases, encoding="utf-8") if arguments.cases else contextlib.nullcontext(sys.stdin) as file:
         cases = read_cases(file)
@@ -491,7 +506,8 @@ def listed(arguments, measured):
                 except Exception as why:  # noqa: BLE001
                     what = "layer_fwd" if case["what"] == "layer" else case["what"]
                     reason = f"{type(why).__name__}: {why}".replace("\n", " ")[:300]
-                    rows = [dict(base_row(case, precision, tier, arguments.machine), what=what, note=f"not measured: {reason}")]
+                    row = base_row(case, precision, tier, arguments.machine)
+                    rows = [dict(row, engine=engine, what=what, note=f"not measured: {reason}")]
                 for row in rows:
                     writer.writerow(row)
                     print(f"{row['what']} {case['cell']} {case['layers']}x{case['hidden']} B{case['batch']} T{case['seq_len']} "
@@ -501,11 +517,12 @@ def listed(arguments, measured):
 
 def serve():
     """The fastest tier of the case that is read, for a program that measures in turn with it."""
-    step = device = None
+    step = forward = device = None
     for line in sys.stdin:
         try:
             if line.startswith("run "):
-                answer = f"{run_steps(step, int(line.split()[1]), device):.9g}"
+                what, words = forward if line.split()[2:] == ["forward"] else step, line.split()
+                answer = f"{run_steps(what, int(words[1]), device):.9g}"
             else:
                 case = json.loads(line)
                 step, device, best, failures = None, device_of(case), math.inf, []
@@ -521,6 +538,9 @@ def serve():
                         words = dict(base_row(case, case["precision"], tier, ""), note=base_note(case, how))
                 if step is None:
                     raise Unsupported("; ".join(failures))
+                if case["what"] == "layer":
+                    forward = layer(case, case["precision"], words["tier"], False)
+                    warm(forward, device)
                 answer = "ready " + json.dumps({k: v for k, v in words.items() if v != ""})
         except Exception as why:  # noqa: BLE001
             answer = f"error {type(why).__name__}: {why}".replace("\n", " ")
@@ -553,7 +573,7 @@ def main():
         case = dict(case, threads=arguments.threads or case.get("threads", 0))
         return measure(case, precision, tier, arguments.seconds, arguments.machine)
 
-    listed(arguments, measured)
+    listed(arguments, "pytorch", measured)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Device, EngineSpec, Kernel, Precision};
+use crate::engine::{ChunkSize, Device, EngineSpec, Kernel, Precision};
 use crate::model::{CellKind, ModelShape};
 
 /// What is done.
@@ -246,9 +246,12 @@ impl Case {
 
     /// The engine that is asked for.
     pub fn spec(&self) -> EngineSpec {
+        // Kernels are chosen for what is measured; a tune is sampled in steps of its own.
+        let size = ChunkSize { steps: self.seq_len, streams: self.batch, tune: self.tune_starts };
         EngineSpec {
             device: self.device,
             kernel: self.kernel,
+            chunk: (self.what != What::Sample).then_some(size),
             ..EngineSpec::cpu(self.shape(), self.precision, self.threads)
         }
     }

@@ -97,18 +97,19 @@ fn printed(results: &[CaseResult], peers: &Peers, from: &Provenance) -> Vec<Prin
             }
         }
         for line in &result.lines {
-            all.push(Printed { cells: cells(&line.row, Some(line)), words: Vec::new() });
+            all.push(Printed {
+                cells: cells(&line.row, Some(line)),
+                words: line.busy().into_iter().collect(),
+            });
             for beside in peers.beside(&line.row) {
                 all.push(Printed { cells: cells(&beside.row, None), words: vec![beside.describe()] });
             }
         }
         if let Some(versus) = &result.versus {
-            let row = versus.peer_row(&result.case, from);
-            all.push(Printed { cells: cells(&row, None), words: versus.describe() });
-        }
-        if let (Some(error), false) = (&result.error, result.lines.is_empty()) {
+            let rows = versus.peer_rows(&result.case, from);
+            all.extend(rows.iter().map(|row| Printed { cells: cells(row, None), words: Vec::new() }));
             if let Some(last) = all.last_mut() {
-                last.words.push(error.clone());
+                last.words.extend(versus.describe());
             }
         }
     }
@@ -120,7 +121,11 @@ fn notes(results: &[CaseResult]) -> Vec<String> {
     let mut seen: Vec<String> = Vec::new();
     for line in results.iter().flat_map(|result| &result.lines) {
         // What differs from line to line already stands in its columns.
-        let parts = line.row.note.split("; ").filter(|part| !part.contains("GFLOP/s"));
+        let parts = line
+            .row
+            .note
+            .split("; ")
+            .filter(|part| !part.contains("GFLOP/s") && line.busy().is_none_or(|busy| busy != *part));
         for part in parts {
             if !seen.iter().any(|known| known == part) {
                 seen.push(part.into());

@@ -3,7 +3,7 @@
 //! A measurement is the time from the end of one group of steps to the end of the next by the engine's own clock (on a
 //! GPU the device's), so that launching, waiting and reading the statistics are in it as they are in training. On a
 //! GPU statistics are read every [`GPU_STEPS`] steps, as the trainer does; on a processor a group is as many steps as
-//! take [`CPU_GROUP_MS`].
+//! take 5 ms.
 
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use super::stats::Summary;
 use crate::engine::{
     self, Chunk, Device, Engine, EngineError, EngineInfo, Hyper, Mark, SampleRequest, Ticket,
 };
+use crate::machine::Others;
 use crate::model::init;
 use crate::optim::Optimizer;
 use crate::rng;
@@ -68,6 +69,10 @@ pub struct Measured {
     pub together: usize,
     /// Most bytes in use: of the device, or of this process since the case began.
     pub peak_bytes: Option<u64>,
+    /// Share of the processors' time that other processes took meanwhile.
+    pub others: Option<f64>,
+    /// Training steps whose update was skipped: they took less work.
+    pub skipped: usize,
 }
 
 /// An engine made ready for a case.
@@ -79,6 +84,7 @@ pub struct Session {
     request: SampleRequest,
     together: usize,
     last: Mark,
+    skipped: usize,
 }
 
 impl Session {
@@ -97,6 +103,7 @@ impl Session {
             request: request(case),
             together: 1,
             last,
+            skipped: 0,
         };
         let (mut ms, mut count, begun) = (f64::INFINITY, 0, Instant::now());
         while count < WARM_UP || begun.elapsed().as_secs_f64() < seconds.min(WARM_UP_SECONDS) {
@@ -110,7 +117,13 @@ impl Session {
             _ => GPU_STEPS,
         };
         session.lap()?;
+        session.skipped = 0;
         Ok(session)
+    }
+
+    /// Steps since then whose update was skipped, for f16's loss scale or for a loss that is not finite.
+    pub fn skipped(&self) -> usize {
+        self.skipped
     }
 
     /// What runs it.
@@ -138,11 +151,11 @@ impl Session {
 
     /// Runs `steps` whole steps; gives the milliseconds a step since the last lap.
     fn timed(&mut self, steps: usize) -> Result<f64, EngineError> {
-        let mut read: Option<Ticket> = None;
+        let mut unread: Vec<Ticket> = Vec::new();
         for _ in 0..steps {
             match self.case.what {
                 What::Train => {
-                    read = Some(self.engine.train_chunk(&self.chunk, &self.hyper)?);
+                    unread.push(self.engine.train_chunk(&self.chunk, &self.hyper)?);
                     self.hyper.time += self.case.seq_len as u64;
                 }
                 What::Layer => self.engine.layers(&self.chunk, true)?,
@@ -151,8 +164,8 @@ impl Session {
         }
         let ms = self.lap()? / steps as f64;
         // After the mark: waiting for the statistics falls into the next lap, where the trainer pays for it too.
-        if let Some(ticket) = read {
-            self.engine.sync(ticket)?;
+        for ticket in unread {
+            self.skipped += usize::from(!self.engine.sync(ticket)?.updated);
         }
         Ok(ms)
     }
@@ -169,7 +182,13 @@ impl Session {
         Ok(total / steps as f64)
     }
 
-    /// Layers: milliseconds of `steps` forward passes, each; nothing for other cases.
+    /// Layers: milliseconds a forward pass in training mode, over `steps` of them since now.
+    pub fn run_forward(&mut self, steps: usize) -> Result<f64, EngineError> {
+        self.lap()?;
+        self.forward(steps)
+    }
+
+    /// The same since the last lap.
     fn forward(&mut self, steps: usize) -> Result<f64, EngineError> {
         for _ in 0..steps {
             self.layers(false)?;
@@ -187,6 +206,7 @@ pub fn measure(case: &Case, budget: &Budget) -> Result<Measured, EngineError> {
     let mut session = Session::open(case, budget.seconds)?;
     let together = session.together;
     let (mut times, mut forward) = (Vec::new(), Vec::new());
+    let others = Others::than(&[]);
     let begun = Instant::now();
     while !budget.spent(times.len(), begun) {
         if case.what == What::Layer {
@@ -203,6 +223,8 @@ pub fn measure(case: &Case, budget: &Budget) -> Result<Measured, EngineError> {
         parts: Summary::of(&forward).zip(Summary::of(&longer)),
         together,
         peak_bytes: session.peak_bytes(),
+        others: others.share(),
+        skipped: session.skipped(),
     })
 }
 
@@ -218,7 +240,7 @@ fn chunk(case: &Case) -> Chunk {
             chunk.targets[i] = (words[1] % span) as u16;
             if case.tune_starts > 0 {
                 let place = t + b * case.tune_starts / case.batch;
-                chunk.resets[i] = u8::from(place % case.tune_starts == 0);
+                chunk.resets[i] = u8::from(place.is_multiple_of(case.tune_starts));
             }
         }
     }
@@ -283,6 +305,7 @@ mod tests {
                 let measured = measure(&case, &Budget { repeats: Some(4), seconds: 0.0 }).unwrap();
                 assert_eq!(measured.ms.count, 4, "{}", case.describe());
                 assert!(measured.ms.min > 0.0 && measured.together >= 1);
+                assert_eq!(measured.skipped, 0);
                 let parts = measured.parts.map(|(forward, backward)| (forward.count, backward.count));
                 assert_eq!(parts, (what == What::Layer).then_some((4, 4)));
                 assert_eq!(measured.info.device.name, "cpu");

@@ -26,7 +26,7 @@ pub struct CaseResult {
     pub lines: Vec<Line>,
     /// Layers: forward and backward together.
     pub whole: Option<Line>,
-    /// Why it was not measured, or not to the end.
+    /// Why it was not measured.
     pub error: Option<String>,
     /// Beside a peer, measured in turn.
     pub versus: Option<Versus>,
@@ -45,12 +45,26 @@ pub struct Line {
     pub gflops: Option<f64>,
     /// The peak that it is held against.
     pub ceiling: Option<Ceiling>,
+    /// Share of the processors' time that other processes took meanwhile.
+    pub others: Option<f64>,
 }
+
+/// The share of other processes above which a machine is not quiet.
+const BUSY: f64 = 0.05;
 
 impl Line {
     /// Share of the measured peak, 0 to 1.
     pub fn share(&self) -> Option<f64> {
         Some(self.gflops? / self.ceiling?.gflops)
+    }
+
+    /// What is to be said where other processes took so much that the figure is theirs as well.
+    pub fn busy(&self) -> Option<String> {
+        let share = self.others.filter(|&share| share > BUSY)?;
+        Some(format!(
+            "not a quiet machine: other processes took {:.0}% of its processors' time",
+            share * 100.0
+        ))
     }
 
     /// The figures under the names of the JSON.
@@ -65,6 +79,7 @@ impl Line {
         object["peak_of"] = json!(self.ceiling.map(|c| c.of));
         object["peak_share"] = json!(self.share());
         object["copy_gb_s"] = json!(self.ceiling.map(|c| c.copy_gb_s));
+        object["others_share"] = json!(self.others);
         object
     }
 }
@@ -82,7 +97,7 @@ impl CaseResult {
         ceiling: Option<Ceiling>,
         from: &Provenance,
     ) -> CaseResult {
-        let base = Base { case, info: &measured.info, from, ceiling, peak_bytes: measured.peak_bytes };
+        let base = Base { case, info: &measured.info, from, ceiling, measured };
         let group = match measured.together {
             1 => String::new(),
             n => format!("{n} steps a measurement"),
@@ -125,7 +140,7 @@ impl CaseResult {
         }
         let mut rows: Vec<Row> = self.lines.iter().map(|line| line.row.clone()).collect();
         if let Some(versus) = &self.versus {
-            rows.push(versus.peer_row(&self.case, from));
+            rows.extend(versus.peer_rows(&self.case, from));
         }
         rows
     }
@@ -183,7 +198,7 @@ struct Base<'a> {
     info: &'a EngineInfo,
     from: &'a Provenance,
     ceiling: Option<Ceiling>,
-    peak_bytes: Option<u64>,
+    measured: &'a Measured,
 }
 
 impl Base<'_> {
@@ -198,10 +213,14 @@ impl Base<'_> {
             us_per_recurrent_step: seconds.map(|s| s * 1e6 / (case.seq_len * case.layers) as f64),
             gflops: seconds.map(|s| flop / s / 1e9),
             ceiling: self.ceiling,
+            others: self.measured.others,
         };
-        let mut note: Vec<String> = Vec::new();
+        let mut note: Vec<String> = line.busy().into_iter().collect();
         if case.device == Device::Emulated {
             note.push(EMULATED.into());
+        }
+        if self.measured.skipped > 0 {
+            note.push(format!("{} updates were skipped: those steps did less", self.measured.skipped));
         }
         if sound.is_none() {
             note.push(format!("no figure: {} ms is lost in the noise", ms.median));
@@ -229,7 +248,7 @@ impl Base<'_> {
         }
         note.extend(notes.iter().filter(|n| !n.is_empty()).map(|n| n.to_string()));
         note.extend(self.info.note.clone());
-        if self.info.name == "cpu" && self.peak_bytes.is_some() {
+        if self.info.name == "cpu" && self.measured.peak_bytes.is_some() {
             note.push("memory of the whole process".into());
         }
         line.row = Row {
@@ -242,7 +261,7 @@ impl Base<'_> {
             ms_per_step: sound.map(|ms| ms.median),
             ms_spread: sound.map(|ms| ms.spread()),
             repeats: Some(ms.count as u64),
-            peak_mb: self.peak_bytes.map(|bytes| bytes as f64 / 1e6),
+            peak_mb: self.measured.peak_bytes.map(|bytes| bytes as f64 / 1e6),
             note: note.join("; "),
             ..sizes(case, what, self.from)
         };
@@ -266,7 +285,7 @@ mod tests {
             chosen: None,
         };
         let ms = Summary::of(&[10.0, 20.0, 30.0]).unwrap();
-        Measured { info, ms, parts, together: 4, peak_bytes: Some(2_000_000) }
+        Measured { info, ms, parts, together: 4, peak_bytes: Some(2_000_000), others: Some(0.4), skipped: 3 }
     }
 
     const CEILING: Option<Ceiling> = Some(Ceiling { gflops: 1000.0, of: "f32 fma avx2", copy_gb_s: 10.0 });
@@ -282,7 +301,14 @@ mod tests {
         assert_eq!(line.us_per_recurrent_step, Some(200.0));
         assert_eq!(line.gflops, Some(roofline::step(&case) / 0.02 / 1e9));
         assert_eq!(line.row.peak_mb, Some(2.0));
-        for part in ["2 threads", "every 350 characters", "4 steps", "20% of the 1000 measured"] {
+        for part in [
+            "other processes took 40%",
+            "3 updates were skipped",
+            "2 threads",
+            "every 350 characters",
+            "4 steps",
+            "20% of the 1000 measured",
+        ] {
             assert!(line.row.note.contains(part), "{part}: {}", line.row.note);
         }
         let json = result.to_json(&Provenance::default(), &[]);

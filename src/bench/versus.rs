@@ -3,7 +3,7 @@
 //!
 //! The peer is a script that serves: it reads a case as one line of JSON, prepares, warms up and answers `ready` and a
 //! JSON object (`engine`, `tier`, `precision`, `note`, ...); to each `run N` it answers the milliseconds a step over N
-//! steps; to an end of its input it ends. A line that begins with `error` or `skip` says why there is nothing.
+//! steps, of layers to `run N forward` those of the forward pass; to an end of its input it ends. A line that begins with `error` or `skip` says why there is nothing.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -17,6 +17,8 @@ use super::provenance::Provenance;
 use super::record::Row;
 use super::result::{ENGINE, sizes};
 use super::stats::Summary;
+use crate::engine::EngineError;
+use crate::machine::Others;
 
 /// Fewest pairs of measurements.
 pub const FEWEST_PAIRS: usize = 5;
@@ -32,8 +34,10 @@ const PYTORCH: &str = include_str!("../../benches/peers/pytorch.py");
 pub struct Versus {
     /// The peer's own words: `engine`, `tier`, `precision`, `note`, versions.
     pub peer: Value,
-    /// (this program, the peer), pair by pair.
+    /// (this program, the peer), pair by pair; of layers forward and backward.
     pub pairs: Vec<(f64, f64)>,
+    /// Layers: forward in training mode, measured in the same pairs; else empty.
+    pub forward: Vec<(f64, f64)>,
     /// Steps of each side in a pair.
     pub steps: (usize, usize),
 }
@@ -49,12 +53,24 @@ impl Versus {
         Summary::of(&self.pairs.iter().map(|pair| pair.1).collect::<Vec<_>>())
     }
 
+    /// Layers: forward, and what forward and backward took longer, of one side.
+    fn parts(&self, side: impl Fn(&(f64, f64)) -> f64) -> Option<(Summary, Summary)> {
+        let forward: Vec<f64> = self.forward.iter().map(&side).collect();
+        let longer: Vec<f64> = self.pairs.iter().zip(&forward).map(|(both, f)| side(both) - f).collect();
+        Summary::of(&forward).zip(Summary::of(&longer))
+    }
+
     /// The peer's median over this program's: above 1 this program is faster.
     pub fn ratio(&self) -> Option<f64> {
         Some(self.theirs()?.median / self.ours()?.median)
     }
 
-    /// The same pair by pair.
+    /// Layers: the same of forward alone.
+    pub fn forward_ratio(&self) -> Option<f64> {
+        Some(self.parts(|pair| pair.1)?.0.median / self.parts(|pair| pair.0)?.0.median)
+    }
+
+    /// The ratio of each pair.
     pub fn pair_ratios(&self) -> Option<Summary> {
         Summary::of(&self.pairs.iter().map(|(ours, theirs)| theirs / ours).collect::<Vec<_>>())
     }
@@ -70,14 +86,31 @@ impl Versus {
         if tier.is_empty() { engine } else { format!("{engine} ({tier})") }
     }
 
-    /// The peer's side as a row of the records.
-    pub fn peer_row(&self, case: &Case, from: &Provenance) -> Row {
-        let ms = self.theirs();
-        let what = if case.what == What::Layer { "layer" } else { case.what.name() };
+    /// The peer's side as rows of the records: one, of layers two.
+    pub fn peer_rows(&self, case: &Case, from: &Provenance) -> Vec<Row> {
+        let ratio = self.ratio().map_or(String::new(), |ratio| format!("; takes {ratio:.2} times as long"));
+        let note = format!("measured in turn with {ENGINE}{ratio}; {}", self.word("note"));
+        match (self.parts(|pair| pair.1), self.theirs()) {
+            (Some((forward, backward)), _) => vec![
+                self.peer_row("layer_fwd", case, from, forward, format!("forward; {note} in all")),
+                self.peer_row(
+                    "layer_bwd",
+                    case,
+                    from,
+                    backward,
+                    format!("longer than forward; {note} in all"),
+                ),
+            ],
+            (None, Some(ms)) => vec![self.peer_row(case.what.name(), case, from, ms, note)],
+            (None, None) => Vec::new(),
+        }
+    }
+
+    fn peer_row(&self, what: &str, case: &Case, from: &Provenance, ms: Summary, note: String) -> Row {
         let base = sizes(case, what, from);
         let precision = self.word("precision");
-        let ratio = self.ratio().map_or(String::new(), |ratio| format!("; takes {ratio:.2} times as long"));
-        let note = format!("measured in turn with {}{ratio}; {}", ENGINE, self.word("note"));
+        // A difference of two times may be nothing but noise.
+        let sound = (ms.median > 0.0).then_some(ms);
         Row {
             commit: String::new(),
             device: self.word("device"),
@@ -87,10 +120,10 @@ impl Versus {
             engine: self.word("engine"),
             tier: self.word("tier"),
             precision: if precision.is_empty() { base.precision.clone() } else { precision },
-            chars_per_second: ms.map(|ms| case.characters() as f64 / (ms.median / 1e3)),
-            ms_per_step: ms.map(|ms| ms.median),
-            ms_spread: ms.map(|ms| ms.spread()),
-            repeats: ms.map(|ms| ms.count as u64),
+            chars_per_second: sound.map(|ms| case.characters() as f64 / (ms.median / 1e3)),
+            ms_per_step: sound.map(|ms| ms.median),
+            ms_spread: sound.map(|ms| ms.spread()),
+            repeats: Some(ms.count as u64),
             note,
             ..base
         }
@@ -110,6 +143,7 @@ impl Versus {
             "peer_ms_per_step": of(self.theirs()),
             "ratio_of_medians": self.ratio(),
             "pair_ratios": of(self.pair_ratios()),
+            "forward_ratio_of_medians": self.forward_ratio(),
             "steps_a_pair": [self.steps.0, self.steps.1],
         })
     }
@@ -126,14 +160,16 @@ impl Versus {
         let side = |name: &str, ms: Summary| {
             format!("{name:<width$}  {:.4} ms a step, quartiles {:.4} to {:.4}", ms.median, ms.low, ms.high)
         };
-        vec![
+        let mut lines = vec![
             side(&peer, theirs),
             side(ENGINE, ours),
             format!(
                 "measured in turn, {} pairs: ratio of the medians {ratio:.2}, of the pairs {:.2} to {:.2} (quartiles)",
                 pairs.count, pairs.low, pairs.high
             ),
-        ]
+        ];
+        lines.extend(self.forward_ratio().map(|ratio| format!("of forward alone: {ratio:.2}")));
+        lines
     }
 }
 
@@ -199,8 +235,8 @@ impl Peer {
         }
     }
 
-    fn run(&mut self, steps: usize) -> Result<f64, String> {
-        let answer = self.ask(&format!("run {steps}"))?;
+    fn run(&mut self, steps: usize, part: &str) -> Result<f64, String> {
+        let answer = self.ask(format!("run {steps} {part}").trim_end())?;
         match answer.parse::<f64>() {
             Ok(ms) if ms.is_finite() && ms > 0.0 => Ok(ms),
             _ => Err(format!("the peer says {answer:?}; expected milliseconds a step")),
@@ -222,36 +258,65 @@ impl Drop for Peer {
     }
 }
 
-/// Runs this program and PyTorch in turn, at least [`FEWEST_PAIRS`] times each; who begins a pair alternates. This
-/// program's side is given as a measurement as well.
+/// (ours, theirs), pair by pair; who begins alternates, so that what changes with time falls on both alike.
+fn in_turn<T, E>(
+    pairs: usize,
+    mut ours: impl FnMut() -> Result<T, E>,
+    mut theirs: impl FnMut() -> Result<T, E>,
+) -> Result<Vec<(T, T)>, E> {
+    (0..pairs)
+        .map(|pair| {
+            if pair % 2 == 0 {
+                let first = ours()?;
+                Ok((first, theirs()?))
+            } else {
+                let first = theirs()?;
+                Ok((ours()?, first))
+            }
+        })
+        .collect()
+}
+
+/// Runs this program and PyTorch in turn, at least [`FEWEST_PAIRS`] times each. This program's side is given as a
+/// measurement as well.
 pub fn pytorch(
     case: &Case,
     python: &Path,
     pairs: Option<usize>,
     seconds: f64,
 ) -> Result<(Versus, Measured), String> {
+    let said = |why: EngineError| why.to_string();
     let mut peer = Peer::start(python)?;
     let words = peer.prepare(case)?;
-    let mut session = Session::open(case, seconds).map_err(|why| why.to_string())?;
+    let mut session = Session::open(case, seconds).map_err(said)?;
     let fitting = |ms: f64| (PART_MS.min(seconds * 1e3) / ms).clamp(1.0, 10_000.0).round() as usize;
     // The first run of either is not counted: it tells how many steps fill a part.
-    let steps =
-        (fitting(session.run(session.together()).map_err(|why| why.to_string())?), fitting(peer.run(1)?));
-    let mut measured = Vec::new();
-    for pair in 0..pairs.unwrap_or(FEWEST_PAIRS).max(FEWEST_PAIRS) {
-        let mut ours = || session.run(steps.0).map_err(|why| why.to_string());
-        measured.push(if pair % 2 == 0 {
-            let ours = ours()?;
-            (ours, peer.run(steps.1)?)
-        } else {
-            let theirs = peer.run(steps.1)?;
-            (ours()?, theirs)
-        });
-    }
-    let versus = Versus { peer: words, pairs: measured, steps };
+    let steps = (fitting(session.run(session.together()).map_err(said)?), fitting(peer.run(1, "")?));
+    let others = Others::than(&[peer.child.id()]);
+    // Of each side (the whole, and of layers the forward pass).
+    let layer = case.what == What::Layer;
+    let measured = in_turn(
+        pairs.unwrap_or(FEWEST_PAIRS).max(FEWEST_PAIRS),
+        || {
+            let forward = layer.then(|| session.run_forward(steps.0)).transpose().map_err(said)?;
+            Ok((session.run(steps.0).map_err(said)?, forward))
+        },
+        || {
+            let forward = layer.then(|| peer.run(steps.1, "forward")).transpose()?;
+            Ok::<_, String>((peer.run(steps.1, "")?, forward))
+        },
+    )?;
+    let others = others.share();
+    let versus = Versus {
+        peer: words,
+        pairs: measured.iter().map(|(ours, theirs)| (ours.0, theirs.0)).collect(),
+        forward: measured.iter().filter_map(|(ours, theirs)| ours.1.zip(theirs.1)).collect(),
+        steps,
+    };
     let ms = versus.ours().ok_or("the clock gave no time: nothing was measured")?;
-    let (info, peak_bytes) = (session.info(), session.peak_bytes());
-    Ok((versus, Measured { info, ms, parts: None, together: steps.0, peak_bytes }))
+    let (info, peak_bytes, parts) = (session.info(), session.peak_bytes(), versus.parts(|pair| pair.0));
+    let skipped = session.skipped();
+    Ok((versus, Measured { info, ms, parts, together: steps.0, peak_bytes, others, skipped }))
 }
 
 #[cfg(test)]
@@ -259,16 +324,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_begins_a_pair_alternates() {
+        let turn = std::cell::Cell::new(0.0);
+        let next = || {
+            turn.set(turn.get() + 1.0);
+            Ok::<f64, String>(turn.get())
+        };
+        let pairs = in_turn(4, next, next).unwrap();
+        assert_eq!(pairs, [(1.0, 2.0), (4.0, 3.0), (5.0, 6.0), (8.0, 7.0)]);
+        let failed = in_turn(3, next, || Err("gone".to_string()));
+        assert_eq!(failed, Err("gone".into()));
+    }
+
+    #[test]
     fn ratios_are_theirs_over_ours() {
         let versus = Versus {
             peer: json!({"engine": "pytorch", "tier": "eager", "note": "n"}),
             pairs: vec![(1.0, 4.0), (2.0, 4.0), (4.0, 4.0)],
+            forward: Vec::new(),
             steps: (1, 1),
         };
         assert_eq!(versus.ratio(), Some(2.0));
         let pairs = versus.pair_ratios().unwrap();
         assert_eq!((pairs.low, pairs.median, pairs.high), (1.5, 2.0, 3.0));
-        let row = versus.peer_row(&Case::PAPER, &Provenance::default());
+        let rows = versus.peer_rows(&Case::PAPER, &Provenance::default());
+        let [row] = &rows[..] else { panic!("{rows:?}") };
         assert_eq!((row.ms_per_step, row.repeats), (Some(4.0), Some(3)));
         assert_eq!(row.chars_per_second, Some(1_600_000.0));
         assert!(row.note.contains("2.00 times") && row.engine == "pytorch", "{row:?}");
@@ -278,5 +358,20 @@ mod tests {
             words[2].contains("3 pairs: ratio of the medians 2.00, of the pairs 1.50 to 3.00"),
             "{words:?}"
         );
+    }
+    #[test]
+    fn layers_have_two_rows_of_the_peer() {
+        let versus = Versus {
+            peer: json!({"engine": "pytorch"}),
+            pairs: vec![(3.0, 10.0), (3.0, 12.0), (3.0, 11.0)],
+            forward: vec![(1.0, 4.0), (1.0, 4.0), (1.0, 4.0)],
+            steps: (1, 1),
+        };
+        let case = Case { what: What::Layer, ..Case::PAPER };
+        let rows = versus.peer_rows(&case, &Provenance::default());
+        let told: Vec<(&str, Option<f64>)> = rows.iter().map(|r| (r.what.as_str(), r.ms_per_step)).collect();
+        assert_eq!(told, [("layer_fwd", Some(4.0)), ("layer_bwd", Some(7.0))]);
+        assert_eq!(versus.forward_ratio(), Some(4.0));
+        assert_eq!(versus.describe()[3], "of forward alone: 4.00");
     }
 }

@@ -182,8 +182,11 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
     Ok(if measured { Outcome::Done } else { Outcome::Failed })
 }
 
-/// One line of progress.
+/// A line of progress, and a warning where other processes spoilt it.
 fn report(result: &CaseResult) {
+    if let Some(busy) = result.lines.first().and_then(|line| line.busy()) {
+        eprintln!("    {busy}");
+    }
     match (&result.error, result.whole.as_ref().or(result.lines.first()).and_then(|line| line.ms)) {
         (Some(why), _) => eprintln!("    not measured: {why}"),
         (None, Some(ms)) => {
@@ -274,8 +277,8 @@ fn resolve(args: &BenchArgs) -> Result<Vec<Case>, String> {
     }
     let device = super::train::device(args.device.as_deref(), Kernel::Auto)?;
     let device = match device {
-        Device::Auto => match engine::check_device(Device::Cuda(0), Kernel::Auto) {
-            Ok(()) => Device::Cuda(0),
+        Device::Auto => match engine::gpus() {
+            Ok(_) => Device::Cuda(0),
             Err(why) => {
                 eprintln!("note: the processor is measured: {why}");
                 Device::Cpu

@@ -6,9 +6,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::cuda::CudaEngine;
-use super::cuda::driver::Driver;
 use super::cuda::driver::emulated::{EmulatedDriver, LIBRARY, Library};
 use super::cuda::driver::real;
+use super::cuda::driver::{Driver, Facts};
 use super::cuda::images;
 use super::cuda::rnn::Wanted;
 use super::cuda::tune;
@@ -99,14 +99,19 @@ pub fn check(device: Device, kernel: Kernel) -> Result<(), String> {
         Kernel::Auto => "use --device cpu, or leave it out",
         _ => "leave --device and --kernel out to use the processor",
     };
-    images::built().map_err(|why| format!("{asked}: this binary has no CUDA kernels: {why}; {instead}"))?;
-    let devices = real::devices().map_err(|why| format!("{asked}: {why}; {instead}"))?;
+    let devices = gpus().map_err(|why| format!("{asked}: {why}; {instead}"))?;
     match device {
         Device::Cuda(ordinal) if ordinal >= devices.len() => {
             Err(format!("{asked}: there are {} GPUs, the first is cuda:0; {instead}", devices.len()))
         }
         _ => Ok(()),
     }
+}
+
+/// The GPUs that there are, at least one; or why none can be used.
+pub fn gpus() -> Result<Vec<Facts>, String> {
+    images::built().map_err(|why| format!("this binary has no CUDA kernels: {why}"))?;
+    real::devices().map_err(|why| why.to_string())
 }
 
 /// Builds an engine with zero parameters; give it some with [`Engine::load_params`] or [`Engine::load_state`].

@@ -12,7 +12,7 @@ mod measure;
 pub mod reference;
 
 pub use cuda::tune::{ChunkSize, KernelChoice};
-pub use device::{Device, Kernel, build, check as check_device, cuda as open_cuda};
+pub use device::{Device, Kernel, build, check as check_device, cuda as open_cuda, gpus};
 
 use serde::{Deserialize, Serialize};
 

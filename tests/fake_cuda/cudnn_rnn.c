@@ -24,17 +24,28 @@ static int check_memory(const struct work *work) {
   size_t bytes = fake_cudnn_bytes(work->network.type), rows = (size_t)work->batch.rows, hidden = (size_t)work->network.hidden;
   size_t in = rows * (size_t)work->network.in * bytes, out = rows * hidden * bytes;
   size_t state = (size_t)(work->network.layers * work->batch.batch) * hidden * bytes, weights = fake_cudnn_weight_size(&work->network);
-  const struct { const char *name; const void *memory; size_t size; } all[] = {
-    {"x", t->x, in}, {"dx", t->dx, in}, {"y", t->y, out}, {"y", t->y_again, out}, {"dy", t->dy, out},
-    {"hx", t->hx, state}, {"cx", t->cx, state}, {"hy", t->hy, state}, {"cy", t->cy, state}, {"dhy", t->dhy, state}, {"dcy", t->dcy, state},
-    {"dhx", t->dhx, state}, {"dcx", t->dcx, state}, {"weightSpace", t->weights, weights}, {"dweightSpace", t->dweights, weights},
-    {"reserveSpace", t->reserve, fake_cudnn_reserve_size(&work->network, &work->batch)}, {"workSpace", work->work, work->work_size},
-    {"devSeqLengths", work->device_lengths, (size_t)work->batch.batch * sizeof(int32_t)},
+  const struct { const char *name; const void *memory; size_t size; int written; } all[] = {
+    {"x", t->x, in, 0}, {"dx", t->dx, in, 1}, {"y", t->y, out, 1}, {"y", t->y_again, out, 0}, {"dy", t->dy, out, 0},
+    {"hx", t->hx, state, 0}, {"cx", t->cx, state, 0}, {"hy", t->hy, state, 1}, {"cy", t->cy, state, 1}, {"dhy", t->dhy, state, 0},
+    {"dcy", t->dcy, state, 0}, {"dhx", t->dhx, state, 1}, {"dcx", t->dcx, state, 1}, {"weightSpace", t->weights, weights, 0},
+    {"dweightSpace", t->dweights, weights, 1}, {"reserveSpace", t->reserve, fake_cudnn_reserve_size(&work->network, &work->batch), 1},
+    {"workSpace", work->work, work->work_size, 1},
+    {"devSeqLengths", work->device_lengths, (size_t)work->batch.batch * sizeof(int32_t), 0},
   };
-  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+  const size_t count = sizeof all / sizeof *all;
+  for (size_t i = 0; i < count; i++)
     if (all[i].memory && !fake_is_device(all[i].memory, all[i].size)) {
       fake_cudnn_complain("%s: %s is not %zu bytes of device memory", work->function, all[i].name, all[i].size);
       return CUDA_ILLEGAL_ADDRESS;
+    }
+  // NVIDIA promises nothing of calls in place.
+  for (size_t i = 0; i < count; i++)
+    for (size_t j = i + 1; j < count; j++) {
+      const char *a = all[i].memory, *b = all[j].memory;
+      if (a && b && (all[i].written || all[j].written) && a < b + all[j].size && b < a + all[i].size) {
+        fake_cudnn_complain("%s: %s and %s share memory", work->function, all[i].name, all[j].name);
+        return CUDA_LAUNCH_FAILED;
+      }
     }
   return 0;
 }

@@ -4,7 +4,7 @@
 
 use super::geometry::Geometry;
 use super::math::{sigmoid, stored, tanh};
-use super::simd::Simd;
+use super::simd::{ROW_CHUNK, Simd};
 use super::space::Slice;
 use super::weights::Weights;
 use crate::engine::Precision;
@@ -121,7 +121,11 @@ unsafe fn step<S: Simd, const A: usize, const B: usize, const NV: usize>(
     let h_before = slice.h_before(rows, layer, t).as_ptr();
     let input = if layer > 0 { slice.output(rows, layer - 1, t).as_ptr() } else { std::ptr::null() };
     let inputs = if layer > 0 { hidden } else { 0 };
-    let ids = slice.ids.as_ptr().add(t * width);
+    let row_stride = geo.row_stride();
+    let mut picks = [S::picks(slice.ids.as_ptr().add(t * width)); NV];
+    for v in 1..NV {
+        picks[v] = S::picks(slice.ids.as_ptr().add(t * width + v * S::LANES));
+    }
     let space = &mut slice.layers[layer];
     let c = space.c.ptr_mut();
     let records = space.records.ptr_mut().add(t * slice.record_stride);
@@ -133,8 +137,8 @@ unsafe fn step<S: Simd, const A: usize, const B: usize, const NV: usize>(
             for g in 0..B {
                 for v in 0..NV {
                     acc[i][g][v] = if layer == 0 {
-                        let table = weights.table.ptr().add((unit * B + g) * geo.shape.vocab);
-                        S::gather(table, ids.add(v * S::LANES))
+                        let row = weights.table.ptr().add((unit * B + g) * row_stride);
+                        S::pick(row, row_stride / ROW_CHUNK, picks[v])
                     } else {
                         S::splat(*weights.bias.ptr().add(unit * B + g))
                     };

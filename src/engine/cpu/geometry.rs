@@ -5,6 +5,7 @@
 //! interleaved per unit: row j = u * G + g. Weight gradients are one product over T x B in panels of PW columns j.
 
 use super::short::Products;
+use super::simd::ROW_CHUNK;
 use crate::engine::Precision;
 use crate::model::{CellKind, ModelShape};
 
@@ -202,6 +203,11 @@ impl Geometry {
         }
         // Plain Rust has sixteen registers of four lanes: two vectors of eight would not fit.
         if self.isa != Isa::Portable && streams > 2 * self.isa.lanes() { 2 } else { 1 }
+    }
+
+    /// Elements from row to row of the first layer's table [unit][G][V].
+    pub fn row_stride(&self) -> usize {
+        self.shape.vocab.next_multiple_of(ROW_CHUNK)
     }
 
     /// Panels of the gate rows' gradient tiles.

@@ -59,7 +59,7 @@ pub fn jobs(geo: &Geometry) -> Result<Vec<Job>, EngineError> {
 }
 
 /// Steps a chunk of the product: its tiles (TC * W * PW) stay in the first-level cache over all rows.
-const STEPS: usize = 16;
+const STEPS: usize = 8;
 
 /// Computes a job's sums over all slices and the first `steps` steps.
 ///

@@ -30,6 +30,13 @@ impl Jobs {
         self.plain.is_empty() && self.short.is_empty()
     }
 
+    /// All sums `value`, to see which are made anew.
+    #[cfg(test)]
+    pub fn fill(&mut self, value: f32) {
+        self.plain.iter_mut().for_each(|job| job.sums.as_mut_slice().fill(value));
+        self.short.iter_mut().for_each(|job| job.fill(value));
+    }
+
     /// Sums over slices that have been trained on; the head's only where it is asked for.
     pub fn run(&mut self, geo: &Geometry, slices: &[Slice], steps: usize, head: bool) {
         let plain = self.plain.par_iter_mut().filter(|job| head || job.source != Source::Head);

@@ -24,21 +24,21 @@ pub unsafe fn exp<S: Simd>(x: S::V) -> S::V {
     p = S::fma(p, r, S::splat(0.5));
     p = S::fma(p, r, S::splat(1.0));
     p = S::fma(p, r, S::splat(1.0));
-    S::mul(p, S::exp2_integral(n))
+    S::scale_exp2(p, n)
 }
 
 /// 1 / (1 + e^-x)
 #[inline(always)]
 pub unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
     let one = S::splat(1.0);
-    S::div(one, S::add(one, exp::<S>(S::sub(S::splat(0.0), x))))
+    S::reciprocal(S::add(one, exp::<S>(S::sub(S::splat(0.0), x))))
 }
 
 /// 1 - 2 / (1 + e^2x)
 #[inline(always)]
 pub unsafe fn tanh<S: Simd>(x: S::V) -> S::V {
     let one = S::splat(1.0);
-    S::sub(one, S::div(S::splat(2.0), S::add(one, exp::<S>(S::add(x, x)))))
+    S::fma(S::splat(-2.0), S::reciprocal(S::add(one, exp::<S>(S::add(x, x)))), one)
 }
 
 /// The value that storing in `precision` and loading again gives.

@@ -7,6 +7,9 @@
 // Each method is unsafe as a whole, under the trait's contract: a block in each would say nothing more.
 #![allow(unsafe_op_in_unsafe_fn)]
 
+/// Rows that [`Simd::pick`] reads are padded to a multiple of this many elements.
+pub const ROW_CHUNK: usize = 32;
+
 /// A vector of LANES f32.
 ///
 /// # Safety
@@ -23,8 +26,12 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn load(p: *const f32) -> Self::V;
     /// Unaligned store.
     unsafe fn store(p: *mut f32, v: Self::V);
-    /// For each lane `base[ids[lane]]`.
-    unsafe fn gather(base: *const f32, ids: *const i32) -> Self::V;
+    /// Numbers of a row's elements, one a lane, ready for [`Simd::pick`].
+    type Picks: Copy;
+    /// From LANES numbers.
+    unsafe fn picks(ids: *const i32) -> Self::Picks;
+    /// For each lane the element of that number of a row of `chunks` * [`ROW_CHUNK`] elements, all of them readable.
+    unsafe fn pick(row: *const f32, chunks: usize, picks: Self::Picks) -> Self::V;
     /// a + b
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     /// a - b
@@ -45,6 +52,16 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn round(a: Self::V) -> Self::V;
     /// 2^n for integral n in [-126, 127].
     unsafe fn exp2_integral(n: Self::V) -> Self::V;
+    /// x * 2^n for integral n in [-126, 127].
+    #[inline(always)]
+    unsafe fn scale_exp2(x: Self::V, n: Self::V) -> Self::V {
+        Self::mul(x, Self::exp2_integral(n))
+    }
+    /// 1 / a for a in [1, 1e38], to 1.2e-7 relatively; NaN gives NaN.
+    #[inline(always)]
+    unsafe fn reciprocal(a: Self::V) -> Self::V {
+        Self::div(Self::splat(1.0), a)
+    }
     /// Rounded to bfloat16 (nearest, ties to even) and back; NaN stays NaN.
     unsafe fn round_bf16(a: Self::V) -> Self::V;
     /// Rounded to IEEE half (nearest, ties to even; too large becomes infinite) and back.
@@ -93,9 +110,14 @@ unsafe impl Simd for Portable {
     unsafe fn store(p: *mut f32, v: [f32; 8]) {
         p.cast::<[f32; 8]>().write_unaligned(v)
     }
+    type Picks = *const i32;
     #[inline(always)]
-    unsafe fn gather(base: *const f32, ids: *const i32) -> [f32; 8] {
-        each!(i => *base.add(*ids.add(i) as usize))
+    unsafe fn picks(ids: *const i32) -> *const i32 {
+        ids
+    }
+    #[inline(always)]
+    unsafe fn pick(row: *const f32, _: usize, ids: *const i32) -> [f32; 8] {
+        each!(i => *row.add(*ids.add(i) as usize))
     }
     #[inline(always)]
     unsafe fn add(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
@@ -209,9 +231,14 @@ mod x86 {
         unsafe fn store(p: *mut f32, v: __m256) {
             _mm256_storeu_ps(p, v)
         }
+        type Picks = __m256i;
         #[inline(always)]
-        unsafe fn gather(base: *const f32, ids: *const i32) -> __m256 {
-            _mm256_i32gather_ps::<4>(base, _mm256_loadu_si256(ids.cast()))
+        unsafe fn picks(ids: *const i32) -> __m256i {
+            _mm256_loadu_si256(ids.cast())
+        }
+        #[inline(always)]
+        unsafe fn pick(row: *const f32, _: usize, picks: __m256i) -> __m256 {
+            _mm256_i32gather_ps::<4>(row, picks)
         }
         #[inline(always)]
         unsafe fn add(a: __m256, b: __m256) -> __m256 {
@@ -294,9 +321,52 @@ mod x86 {
         unsafe fn store(p: *mut f32, v: __m512) {
             _mm512_storeu_ps(p, v)
         }
+        type Picks = (__m512i, [__mmask16; 3]);
         #[inline(always)]
-        unsafe fn gather(base: *const f32, ids: *const i32) -> __m512 {
-            _mm512_i32gather_ps::<4>(_mm512_loadu_si512(ids.cast()), base)
+        unsafe fn picks(ids: *const i32) -> Self::Picks {
+            let ids = _mm512_loadu_si512(ids.cast());
+            let mut beyond = [0; 3];
+            for (chunk, beyond) in beyond.iter_mut().enumerate() {
+                *beyond = _mm512_cmpge_epi32_mask(ids, _mm512_set1_epi32(32 * (chunk as i32 + 1)));
+            }
+            (ids, beyond)
+        }
+        /// Rows of up to four chunks lie in registers while they are permuted, which is faster than a gather.
+        #[inline(always)]
+        unsafe fn pick(row: *const f32, chunks: usize, (ids, beyond): Self::Picks) -> __m512 {
+            macro_rules! chunk {
+                ($i:expr) => {
+                    _mm512_permutex2var_ps(
+                        _mm512_loadu_ps(row.add(32 * $i)),
+                        ids,
+                        _mm512_loadu_ps(row.add(32 * $i + 16)),
+                    )
+                };
+            }
+            if chunks > 4 {
+                return _mm512_i32gather_ps::<4>(ids, row);
+            }
+            let mut picked = chunk!(0);
+            if chunks > 1 {
+                picked = _mm512_mask_mov_ps(picked, beyond[0], chunk!(1));
+            }
+            if chunks > 2 {
+                picked = _mm512_mask_mov_ps(picked, beyond[1], chunk!(2));
+            }
+            if chunks > 3 {
+                picked = _mm512_mask_mov_ps(picked, beyond[2], chunk!(3));
+            }
+            picked
+        }
+        #[inline(always)]
+        unsafe fn scale_exp2(x: __m512, n: __m512) -> __m512 {
+            _mm512_scalef_ps(x, n)
+        }
+        #[inline(always)]
+        unsafe fn reciprocal(a: __m512) -> __m512 {
+            // Fourteen bits, and a step of Newton's.
+            let y = _mm512_rcp14_ps(a);
+            _mm512_mul_ps(y, _mm512_fnmadd_ps(a, y, _mm512_set1_ps(2.0)))
         }
         #[inline(always)]
         unsafe fn add(a: __m512, b: __m512) -> __m512 {

@@ -13,7 +13,7 @@ use crate::engine::{EngineError, Precision};
 pub struct LayerWeights {
     /// Forward: [unit block][input rows, then H rows][UB][G]. The first layer has no input rows.
     pub forward: Buffer,
-    /// First layer: input column with bias for each row and character [unit][G][V]; else empty.
+    /// First layer: input column with bias for each row and character [unit][G][V, padded]; else empty.
     pub table: Buffer,
     /// Sum of the biases [unit][G]. A GRU's n has b_in here and b_hn in `recurrent_bias`.
     pub bias: Buffer,
@@ -62,7 +62,7 @@ impl Weights {
                 let inputs = if first { 0 } else { h };
                 Ok(LayerWeights {
                     forward: Buffer::zeros(geo.units * g * (inputs + h), what)?,
-                    table: Buffer::zeros(if first { geo.units * g * v } else { 0 }, what)?,
+                    table: Buffer::zeros(if first { geo.units * g * geo.row_stride() } else { 0 }, what)?,
                     bias: Buffer::zeros(geo.units * g, what)?,
                     recurrent_bias: Buffer::zeros(if geo.tile_sets() == 2 { geo.units } else { 0 }, what)?,
                     back_hh: Buffer::zeros(geo.units * g * h, what)?,
@@ -167,11 +167,12 @@ impl LayerWeights {
         }
         let bias = self.bias.as_slice();
         if layer == 0 {
-            blocks(&mut self.table, g * v, |unit, out| {
+            let stride = geo.row_stride();
+            blocks(&mut self.table, g * stride, |unit, out| {
                 if unit < h {
                     for gate in 0..g {
                         let row = &ih[(gate * h + unit) * v..][..v];
-                        for (out, w) in out[gate * v..][..v].iter_mut().zip(row) {
+                        for (out, w) in out[gate * stride..][..v].iter_mut().zip(row) {
                             *out = round(*w) + bias[unit * g + gate];
                         }
                     }

@@ -29,6 +29,12 @@ pub struct Job {
 }
 
 impl Job {
+    /// All sums `value`.
+    #[cfg(test)]
+    pub fn fill(&mut self, value: f32) {
+        self.sums.as_mut_slice().fill(value);
+    }
+
     /// Whether it is the head's.
     pub fn is_head(&self) -> bool {
         self.source == Source::Head

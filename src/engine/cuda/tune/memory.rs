@@ -135,7 +135,7 @@ pub fn key(
         kernels.update(image.bytes);
     }
     format!(
-        "{}, {} multiprocessors, CUDA {}, {}; kernels {:016x}; {shape}, {precision}, batch {}, sequence {}; {}",
+        "{}, {} multiprocessors, CUDA {}, {}; kernels {:016x}; {shape}, {precision}, batch {}, sequence {}, a tune every {}; {}",
         facts.name,
         facts.multiprocessors,
         facts.cuda,
@@ -143,6 +143,7 @@ pub fn key(
         kernels.digest(),
         size.streams,
         size.steps,
+        size.tune,
         kernel.name(),
     )
 }
@@ -190,7 +191,7 @@ mod tests {
         let shape = ModelShape { cell: CellKind::Lstm, vocab: 96, hidden: 150, layers: 1 };
         let mut facts = EmulatedDriver::facts_of(9, 0);
         facts.libraries = vec![("cuDNN".into(), "9.21.0".into())];
-        let size = ChunkSize { steps: 100, streams: 64 };
+        let size = ChunkSize::of_tunes(100, 64);
         let first = key(&facts, &shape, Precision::F16, Kernel::Auto, size);
         for word in ["emulated sm_90", "cuDNN 9.21.0", "1x150", "f16", "batch 64", "sequence 100", "auto"] {
             assert!(first.contains(word), "{first}");
