@@ -158,6 +158,7 @@ fn chunks_compose() {
             STREAMS,
             &|| Box::new(cpu(shape, Precision::F32, 2, Isa::detect().unwrap())),
             64,
+            F32_BOUND,
         );
     }
 }

@@ -19,7 +19,10 @@ type Loop = (fn(usize), f64);
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use std::arch::asm;
     use std::arch::x86_64::*;
+
+    use crate::engine::cpu::Isa;
 
     use super::{NARROW, WIDE, black_box};
 
@@ -78,8 +81,67 @@ mod x86 {
         unsafe { dot512(turns) }
     }
 
+    /// Eight tiles of sixteen rows of 64 bytes: palette 1, columns' bytes from 16 on, rows from 48 on.
+    #[repr(align(64))]
+    struct TileConfig([u8; 64]);
+
+    static TILES: TileConfig = {
+        let mut config = [0; 64];
+        config[0] = 1;
+        let mut tile = 0;
+        while tile < 8 {
+            config[16 + 2 * tile] = 64;
+            config[48 + tile] = 16;
+            tile += 1;
+        }
+        TileConfig(config)
+    };
+
+    /// `turns`: at least one.
+    pub fn amx(turns: usize) {
+        assert!(Isa::available().contains(&Isa::Amx), "as above");
+        // SAFETY: just detected, which asks the system for the tiles; nothing but tiles and the counter is written.
+        unsafe {
+            asm!(
+                "ldtilecfg [{config}]",
+                "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+                "tilezero tmm4", "tilezero tmm5", "tilezero tmm6", "tilezero tmm7",
+                "2:",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "dec {turns}",
+                "jnz 2b",
+                "tilerelease",
+                config = in(reg) TILES.0.as_ptr(),
+                turns = inout(reg) turns.max(1) => _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, readonly),
+            );
+        }
+    }
+
+    pub fn has_amx() -> bool {
+        Isa::available().contains(&Isa::Amx)
+    }
+
     pub fn has_bf16() -> bool {
         is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16")
+    }
+}
+
+/// GFLOP/s of bf16 products of AMX tiles over `threads` threads; None where there are none.
+pub fn amx_gflops(threads: usize, seconds: f64) -> Option<f64> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        x86::has_amx().then(|| gflops((x86::amx, (4 * 16 * 16 * 32 * 2) as f64), threads, seconds))
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (threads, seconds);
+        None
     }
 }
 
@@ -88,7 +150,9 @@ pub fn f32_gflops(tier: &str, threads: usize, seconds: f64) -> Option<f64> {
     #[cfg(target_arch = "x86_64")]
     {
         let found: Loop = match tier {
-            "avx512" if is_x86_feature_detected!("avx512f") => (x86::avx512, (WIDE * 16 * 2) as f64),
+            "avx512" | "avx512bf16" | "amx" if is_x86_feature_detected!("avx512f") => {
+                (x86::avx512, (WIDE * 16 * 2) as f64)
+            }
             "avx2" if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") => {
                 (x86::avx2, (NARROW * 8 * 2) as f64)
             }

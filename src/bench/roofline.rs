@@ -63,7 +63,7 @@ pub struct Ceilings {
 pub struct Ceiling {
     /// GFLOP/s.
     pub gflops: f64,
-    /// `f32 fma avx512`, `bf16 dot product`.
+    /// `f32 fma avx512`, `bf16 dot product avx512`, `bf16 amx tiles`.
     pub of: &'static str,
     /// GB/s of copying memory (read and written).
     pub copy_gb_s: f64,
@@ -83,11 +83,17 @@ impl Ceilings {
         let own = || peak::f32_gflops(tier, threads, seconds);
         let own = *self.f32.entry((tier, threads)).or_insert_with(own);
         let bf16 = (info.precision == Precision::Bf16)
-            .then(|| *self.bf16.entry(threads).or_insert_with(|| peak::bf16_gflops(threads, seconds)))
+            .then(|| {
+                *self.bf16.entry(threads).or_insert_with(|| match tier {
+                    "amx" => peak::amx_gflops(threads, seconds),
+                    _ => peak::bf16_gflops(threads, seconds),
+                })
+            })
             .flatten();
         let (gflops, of) = match (bf16, tier) {
+            (Some(bf16), "amx") => (bf16, "bf16 amx tiles"),
             (Some(bf16), _) if own.is_none_or(|own| bf16 > own) => (bf16, "bf16 dot product avx512"),
-            (_, "avx512") => (own?, "f32 fma avx512"),
+            (_, "avx512" | "avx512bf16" | "amx") => (own?, "f32 fma avx512"),
             (_, _) => (own?, "f32 fma avx2"),
         };
         let copy_gb_s = *self.copy.entry(threads).or_insert_with(|| peak::copy_gb_s(threads, COPY_BYTES));

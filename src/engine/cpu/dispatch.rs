@@ -11,7 +11,7 @@ use super::simd::{Avx2, Avx512};
 use super::simd::{Portable, Simd};
 use super::space::Slice;
 use super::update::{self, Step};
-use super::{backward::backward, head};
+use super::{backward::backward, head, short};
 use crate::model::CellKind;
 
 /// What is to be done with a slice.
@@ -97,6 +97,9 @@ entrances!(#[target_feature(enable = "avx512f,avx2,fma,f16c")] avx512, Avx512, t
 
 /// Runs a slice.
 pub fn run_slice(work: Work, pass: &Pass, slice: &mut Slice) {
+    if let Some(weights) = &pass.weights.short {
+        return short::run_slice(work, pass, weights, slice);
+    }
     assert!(pass.steps >= 1 && pass.steps <= slice.steps, "the slice has room for the chunk");
     // SAFETY: `Isa` values come from detection; slices are made by `Slice::new` for the pass's geometry, and the
     // assertions above hold the sizes that it leaves open.
@@ -106,7 +109,7 @@ pub fn run_slice(work: Work, pass: &Pass, slice: &mut Slice) {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => avx2::run(work, pass, slice),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => avx512::run(work, pass, slice),
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => avx512::run(work, pass, slice),
             #[cfg(not(target_arch = "x86_64"))]
             _ => portable::run(work, pass, slice),
         }
@@ -123,7 +126,7 @@ pub fn run_gradient(geo: &Geometry, slices: &[Slice], steps: usize, job: &mut Jo
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => avx2::gradient(geo, slices, steps, job),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => avx512::gradient(geo, slices, steps, job),
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => avx512::gradient(geo, slices, steps, job),
             #[cfg(not(target_arch = "x86_64"))]
             _ => portable::gradient(geo, slices, steps, job),
         }
@@ -140,7 +143,7 @@ pub fn run_update(isa: Isa, step: &Step, p: &mut [f32], g: &[f32], first: &mut [
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => avx2::update(step, p, g, first, second),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => avx512::update(step, p, g, first, second),
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => avx512::update(step, p, g, first, second),
             #[cfg(not(target_arch = "x86_64"))]
             _ => portable::update(step, p, g, first, second),
         }

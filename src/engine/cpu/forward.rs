@@ -204,7 +204,7 @@ unsafe fn step<S: Simd, const A: usize, const B: usize, const NV: usize>(
 }
 
 /// Draws the mask of one step's output and applies it.
-fn drop_output(geo: &Geometry, slice: &mut Slice, layer: usize, t: usize, rows: usize, dropout: Dropout) {
+pub fn drop_output(geo: &Geometry, slice: &mut Slice, layer: usize, t: usize, rows: usize, dropout: Dropout) {
     let threshold = crate::rng::dropout_threshold(dropout.p);
     let scale = 1.0 / (1.0 - dropout.p);
     let (width, used, first) = (slice.width, slice.used, slice.first);

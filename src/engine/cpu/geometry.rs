@@ -4,7 +4,9 @@
 //! Activations are [T][unit][W], so that every product is "broadcast one weight, multiply W streams". Gates are
 //! interleaved per unit: row j = u * G + g. Weight gradients are one product over T x B in panels of PW columns j.
 
+use super::short::Products;
 use super::simd::ROW_CHUNK;
+use crate::engine::Precision;
 use crate::model::{CellKind, ModelShape};
 
 /// The instruction set that kernels run on.
@@ -16,15 +18,22 @@ pub enum Isa {
     Avx2,
     /// AVX-512F.
     Avx512,
+    /// AVX-512 with dot products of bf16 pairs; f32 and f16 run as on `Avx512`.
+    Avx512Bf16,
+    /// AMX tiles of bf16 and AVX-512; f32 and f16 likewise.
+    Amx,
 }
 
 impl Isa {
-    /// The best that this machine has, or what the environment variable `SONGRNN_CPU` (`portable`, `avx2`, `avx512`)
-    /// asks for; refused where that is none of them or the machine lacks it.
+    /// The best that this machine has, or what the environment variable `SONGRNN_CPU` (`portable`, `avx2`, `avx512`,
+    /// `avx512bf16`, `amx`) asks for; refused where that is none of them or the machine lacks it.
     pub fn detect() -> Result<Isa, String> {
         match std::env::var("SONGRNN_CPU") {
             Ok(asked) if !asked.is_empty() => Isa::named(&asked),
-            _ => Ok(Isa::available().pop().unwrap_or(Isa::Portable)),
+            _ => {
+                let worth = |isa: &Isa| isa.products().is_none_or(Products::pay);
+                Ok(Isa::available().into_iter().rfind(worth).unwrap_or(Isa::Portable))
+            }
         }
     }
 
@@ -33,7 +42,12 @@ impl Isa {
             "portable" => Isa::Portable,
             "avx2" => Isa::Avx2,
             "avx512" => Isa::Avx512,
-            _ => return Err(format!("SONGRNN_CPU={asked}: expected portable, avx2 or avx512")),
+            "avx512bf16" => Isa::Avx512Bf16,
+            "amx" => Isa::Amx,
+            _ => {
+                let expected = "expected portable, avx2, avx512, avx512bf16 or amx";
+                return Err(format!("SONGRNN_CPU={asked}: {expected}"));
+            }
         };
         if Isa::available().contains(&isa) {
             Ok(isa)
@@ -44,7 +58,7 @@ impl Isa {
         }
     }
 
-    /// All that this machine has, slowest first.
+    /// All that this machine has; in order of speed, but that `Avx512Bf16` may be slower than f32.
     pub fn available() -> Vec<Isa> {
         let mut all = vec![Isa::Portable];
         #[cfg(target_arch = "x86_64")]
@@ -55,36 +69,67 @@ impl Isa {
             all.push(Isa::Avx2);
             if is_x86_feature_detected!("avx512f") {
                 all.push(Isa::Avx512);
+                for (products, isa) in [(Products::Dot, Isa::Avx512Bf16), (Products::Amx, Isa::Amx)] {
+                    if products.available() {
+                        all.push(isa);
+                    }
+                }
             }
         }
         all
     }
 
-    /// The name in records of speed: `portable`, `avx2`, `avx512`.
+    /// What runs a precision on this set: sets with bf16 products are AVX-512 in other precisions.
+    pub fn running(self, precision: Precision) -> Isa {
+        match self {
+            Isa::Avx512Bf16 | Isa::Amx if precision != Precision::Bf16 => Isa::Avx512,
+            _ => self,
+        }
+    }
+
+    /// The products of bf16 pairs, where the set has them.
+    pub fn products(self) -> Option<Products> {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => Some(Products::Dot),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => Some(Products::Amx),
+            _ => None,
+        }
+    }
+
+    /// Whether vectors are AVX-512's.
+    fn wide(self) -> bool {
+        matches!(self, Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx)
+    }
+
+    /// The name in records of speed: `portable`, `avx2`, `avx512`, `avx512bf16`, `amx`.
     pub fn tier(self) -> &'static str {
         match self {
             Isa::Portable => "portable",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Avx512Bf16 => "avx512bf16",
+            Isa::Amx => "amx",
         }
     }
 
     /// f32 a vector.
     pub fn lanes(self) -> usize {
-        if self == Isa::Avx512 { 16 } else { 8 }
+        if self.wide() { 16 } else { 8 }
     }
 
     /// MR: rows of the register tile of head, backward and weight-gradient products (times two vectors).
     pub fn tile_rows(self) -> usize {
-        if self == Isa::Avx512 { 12 } else { 6 }
+        if self.wide() { 12 } else { 6 }
     }
 
     /// UB: units of the forward register tile (times G gates, times NV vectors).
     pub fn unit_block(self, cell: CellKind) -> usize {
-        match (self, cell) {
-            (Isa::Avx512, CellKind::Lstm) => 3,
-            (Isa::Avx512, CellKind::Gru) => 4,
-            (Isa::Avx512, CellKind::Rnn) => 12,
+        match (self.wide(), cell) {
+            (true, CellKind::Lstm) => 3,
+            (true, CellKind::Gru) => 4,
+            (true, CellKind::Rnn) => 12,
             (_, CellKind::Lstm) => 1,
             (_, CellKind::Gru) => 2,
             (_, CellKind::Rnn) => 6,
@@ -103,6 +148,8 @@ impl std::fmt::Display for Isa {
             Isa::Portable => "portable",
             Isa::Avx2 => "avx2+fma",
             Isa::Avx512 => "avx512f",
+            Isa::Avx512Bf16 => "avx512bf16",
+            Isa::Amx => "amx",
         })
     }
 }
@@ -114,9 +161,12 @@ pub struct Geometry {
     pub shape: ModelShape,
     /// The instruction set.
     pub isa: Isa,
+    /// The products of bf16 pairs, where the `short` kernels run.
+    pub short: Option<Products>,
     /// G.
     pub gates: usize,
-    /// H rounded up to a multiple of every tile and of 8 (transposition): rows of unit-major buffers.
+    /// H rounded up to a multiple of every tile and of 8 (transposition), of 32 for the short kernels: rows of
+    /// unit-major buffers.
     pub units: usize,
     /// V rounded up likewise.
     pub classes: usize,
@@ -125,19 +175,22 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// Derives the sizes.
+    /// Derives the sizes; `isa` is what runs the precision.
     pub fn new(shape: ModelShape, isa: Isa) -> Geometry {
         let record = match shape.cell {
             CellKind::Lstm => 6,
             CellKind::Gru => 4,
             CellKind::Rnn => 0,
         };
+        let short = isa.products();
+        let tile = if short.is_some() { 32 } else { 24 };
         Geometry {
             shape,
             isa,
+            short,
             gates: shape.cell.gates(),
-            units: shape.hidden.next_multiple_of(24),
-            classes: shape.vocab.next_multiple_of(24),
+            units: shape.hidden.next_multiple_of(tile),
+            classes: shape.vocab.next_multiple_of(tile),
             record,
         }
     }
@@ -145,6 +198,9 @@ impl Geometry {
     /// NV: vectors a slice. It may depend on the batch alone, never on the number of threads: it decides the order in
     /// which weight gradients are summed.
     pub fn vectors(&self, streams: usize) -> usize {
+        if self.short.is_some() {
+            return 2;
+        }
         // Plain Rust has sixteen registers of four lanes: two vectors of eight would not fit.
         if self.isa != Isa::Portable && streams > 2 * self.isa.lanes() { 2 } else { 1 }
     }
@@ -184,8 +240,11 @@ mod tests {
     #[test]
     fn an_instruction_set_that_is_not_there_is_refused() {
         assert_eq!(Isa::named("portable"), Ok(Isa::Portable));
-        assert!(Isa::named("sse9").unwrap_err().contains("expected portable, avx2 or avx512"));
-        let last = *Isa::available().last().unwrap();
-        assert_eq!(Isa::named("avx512").is_ok(), last == Isa::Avx512);
+        assert!(
+            Isa::named("sse9").unwrap_err().contains("expected portable, avx2, avx512, avx512bf16 or amx")
+        );
+        for (name, isa) in [("avx512", Isa::Avx512), ("avx512bf16", Isa::Avx512Bf16), ("amx", Isa::Amx)] {
+            assert_eq!(Isa::named(name).is_ok(), Isa::available().contains(&isa), "{name}");
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! The CPU engine: f32, and the storage rounding of bf16 and f16 in software; needs nothing but this machine.
+//! The CPU engine: f32, bf16 where the machine multiplies it (`short`), and the storage rounding of bf16 and f16 in
+//! software; needs nothing but this machine.
 //!
 //! Batch rows are split into slices (`geometry`), each of which runs a whole chunk, forward and backward, on one
 //! thread with no barrier in between (`forward`, `head`, `backward`). Three phases make a step: slices; weight
@@ -14,10 +15,16 @@ mod forward;
 mod geometry;
 mod gradient;
 mod head;
+mod jobs;
 mod math;
 mod narrow;
 mod paths;
 mod sampler;
+#[cfg(target_arch = "x86_64")]
+mod short;
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "short/absent.rs"]
+mod short;
 mod simd;
 mod space;
 #[cfg(test)]
@@ -35,11 +42,11 @@ use super::{
 };
 use crate::model::{CellKind, ModelShape};
 use batch::Batch;
-use dispatch::{Work, run_gradient, run_update};
+use dispatch::{Work, run_update};
 use forward::{Dropout, Pass};
 use geometry::Geometry;
 pub use geometry::Isa;
-use gradient::{Job, Source};
+use jobs::Jobs;
 use narrow::{Narrow, State};
 use paths::{Fresh, accepts};
 use space::Use;
@@ -66,7 +73,7 @@ pub struct CpuEngine {
     params: Vec<f32>,
     grads: Vec<f32>,
     moments: [Vec<f32>; 2],
-    jobs: Vec<Job>,
+    jobs: Jobs,
     updates: u64,
     loss_scale: f32,
     good_steps: u32,
@@ -94,7 +101,7 @@ impl CpuEngine {
                 format!("{} threads; expected at most {MOST_THREADS} (0: one a core)", spec.threads);
             return Err(EngineError::Unsupported(message));
         }
-        let geo = Geometry::new(spec.shape, isa);
+        let geo = Geometry::new(spec.shape, isa.running(spec.precision));
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(spec.threads)
             .thread_name(|i| format!("engine-{i}"))
@@ -117,7 +124,7 @@ impl CpuEngine {
             params,
             grads: Vec::new(),
             moments: [Vec::new(), Vec::new()],
-            jobs: Vec::new(),
+            jobs: Jobs::default(),
             updates: 0,
             loss_scale: if spec.precision == Precision::F16 { FIRST_LOSS_SCALE } else { 1.0 },
             good_steps: 0,
@@ -136,7 +143,7 @@ impl CpuEngine {
     /// Memory for gradients, from the first time they are needed.
     fn prepare_gradients(&mut self) -> Result<(), EngineError> {
         if self.jobs.is_empty() {
-            self.jobs = gradient::jobs(&self.geo)?;
+            self.jobs = Jobs::new(&self.geo)?;
             self.grads = zeros(self.params.len(), "gradients")?;
         }
         Ok(())
@@ -163,10 +170,8 @@ impl CpuEngine {
         let unscale = 1.0 / self.loss_scale;
         let norm = self.pool.install(|| {
             training.run(Work::Train, &pass, chunk);
-            let slices = &training.slices;
-            jobs.par_iter_mut().for_each(|job| run_gradient(geo, slices, chunk.steps, job));
-            gradient::collect_layers(geo, jobs, unscale, grads);
-            gradient::collect_head(geo, jobs, unscale, grads);
+            jobs.run(geo, &training.slices, chunk.steps, true);
+            jobs.collect(geo, unscale, grads, true);
             training.carry(geo, chunk.steps);
             // Partial sums over fixed blocks, added in order: the same for any number of threads.
             let squares: Vec<f64> = grads
@@ -399,6 +404,9 @@ impl Engine for CpuEngine {
         batch.fit(&self.geo, Use::Training { dropout: false }, 1, chunk.steps)?;
         let pass = CpuEngine::pass(&self.geo, &self.weights, self.precision, chunk.steps);
         self.pool.install(|| batch.run(Work::States, &pass, &chunk));
+        if self.geo.short.is_some() {
+            return Ok(short::activations(&self.geo, &batch.slices[0], chunk.steps));
+        }
         let (hidden, gates, cell) = (self.geo.shape.hidden, self.geo.gates, self.geo.shape.cell);
         let slice = &batch.slices[0];
         let (width, rows) = (slice.width, self.geo.units * slice.width);
@@ -482,10 +490,8 @@ impl Engine for CpuEngine {
                 return training.run(Work::States, &pass, chunk);
             }
             training.run(Work::Layers, &pass, chunk);
-            let slices = &training.slices;
-            let layers = jobs.par_iter_mut().filter(|job| job.source != Source::Head);
-            layers.for_each(|job| run_gradient(geo, slices, chunk.steps, job));
-            gradient::collect_layers(geo, jobs, 1.0, grads);
+            jobs.run(geo, &training.slices, chunk.steps, false);
+            jobs.collect(geo, 1.0, grads, false);
             training.carry(geo, chunk.steps);
         });
         Ok(())

@@ -2,6 +2,7 @@
 
 use super::buffer::Buffer;
 use super::geometry::Geometry;
+use super::short;
 use crate::engine::{Chunk, EngineError, IGNORE};
 
 /// One layer's memory in one slice.
@@ -62,6 +63,8 @@ pub struct Slice {
     pub class_tiles: Buffer,
     /// Loss of each position [T][W].
     pub losses: Buffer,
+    /// What the short kernels keep in the place of records, gate gradients and tiles.
+    pub short: Option<short::Space>,
 }
 
 /// What a slice's memory must serve.
@@ -91,6 +94,8 @@ impl Slice {
         let training = kind != Use::Inference;
         let dropout = kind == Use::Training { dropout: true };
         let record = geo.record_step(width);
+        // The short kernels have records, gate gradients and tiles of their own.
+        let own = geo.short.is_none();
         let if_ = |condition: bool, n: usize| if condition { n } else { 0 };
         let zeros = |n| Buffer::zeros(n, "activations of a chunk");
         let cells = if_(geo.shape.cell.has_cell_state(), rows);
@@ -103,7 +108,7 @@ impl Slice {
                     c_before: zeros(cells)?,
                     dropped: zeros(if_(dropout, steps * rows))?,
                     mask: zeros(if_(dropout, steps * rows))?,
-                    records: zeros(if training { steps * record } else { record })?,
+                    records: zeros(if_(own, if training { steps * record } else { record }))?,
                 })
             })
             .collect::<Result<_, EngineError>>()?;
@@ -120,13 +125,17 @@ impl Slice {
             keep: zeros(steps * width)?,
             any_reset: vec![false; steps],
             dx: zeros(if_(training, steps * rows))?,
-            dg: zeros(if_(training, 2 * gates))?,
-            dg_input: zeros(if_(training && geo.tile_sets() == 2, gates))?,
+            dg: zeros(if_(own && training, 2 * gates))?,
+            dg_input: zeros(if_(own && training && geo.tile_sets() == 2, gates))?,
             direct: zeros(if_(training && geo.tile_sets() == 2, rows))?,
             dc: zeros(if_(training, cells))?,
             logits: zeros(geo.classes * width)?,
-            class_tiles: zeros(if_(training, steps * geo.class_panels() * geo.isa.panel() * width))?,
+            class_tiles: zeros(if_(own && training, steps * geo.class_panels() * geo.isa.panel() * width))?,
             losses: zeros(steps * width)?,
+            short: match geo.short {
+                Some(_) => Some(short::Space::new(geo, training, dropout, steps)?),
+                None => None,
+            },
         })
     }
 

@@ -80,9 +80,12 @@ fn not_a_number_stays_one_and_infinities_saturate() {
 fn layers_alone_do_what_a_whole_step_does_to_them() {
     use super::{Chunk, CpuEngine, Engine, EngineSpec, Precision};
     use crate::model::{CellKind, ModelShape, init};
-    for cell in [CellKind::Lstm, CellKind::Gru, CellKind::Rnn] {
+    let cells = [CellKind::Lstm, CellKind::Gru, CellKind::Rnn];
+    for (cell, precision) in
+        cells.into_iter().flat_map(|cell| [(cell, Precision::F32), (cell, Precision::Bf16)])
+    {
         let shape = ModelShape { cell, vocab: 11, hidden: 19, layers: 1 };
-        let mut engine = CpuEngine::new(&EngineSpec::cpu(shape, Precision::F32, 2)).unwrap();
+        let mut engine = CpuEngine::new(&EngineSpec::cpu(shape, precision, 2)).unwrap();
         let params = init::uniform(&shape, 3);
         engine.load_params(&params).unwrap();
         let mut chunk = Chunk::new(7, 20); // More than the narrow path takes.
@@ -105,7 +108,7 @@ fn layers_alone_do_what_a_whole_step_does_to_them() {
         let states = engine.save_state().unwrap();
         engine.load_params(&params).unwrap();
         engine.grads.fill(7.0);
-        engine.jobs.iter_mut().for_each(|job| job.sums.as_mut_slice().fill(7.0));
+        engine.jobs.fill(7.0);
         engine.layers(&chunk, true).unwrap();
         let head = shape.head_ranges().0.start;
         assert_eq!(engine.grads[..head], whole[..head], "{cell}");

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::buffer::Buffer;
 use super::geometry::Geometry;
 use super::math::stored_scalar;
+use super::short;
 use crate::engine::{EngineError, Precision};
 
 /// One layer's packed weights.
@@ -35,6 +36,8 @@ pub struct Weights {
     pub head_bias: Buffer,
     /// Head, backward: transposed [unit block][V][MR].
     pub head_back: Buffer,
+    /// The short kernels' form, in the place of all the others, where they run.
+    pub short: Option<short::Weights>,
 }
 
 impl Weights {
@@ -42,6 +45,17 @@ impl Weights {
     pub fn new(geo: &Geometry) -> Result<Weights, EngineError> {
         let (h, g, v) = (geo.shape.hidden, geo.gates, geo.shape.vocab);
         let what = "packed weights";
+        if geo.short.is_some() {
+            let none = || Buffer::zeros(0, what);
+            let short = Some(short::Weights::new(geo)?);
+            return Ok(Weights {
+                layers: vec![],
+                head: none()?,
+                head_bias: none()?,
+                head_back: none()?,
+                short,
+            });
+        }
         let layers = (0..geo.shape.layers)
             .map(|layer| {
                 let first = layer == 0;
@@ -61,11 +75,15 @@ impl Weights {
             head: Buffer::zeros(geo.classes * h, what)?,
             head_bias: Buffer::zeros(geo.classes, what)?,
             head_back: Buffer::zeros(geo.units * v, what)?,
+            short: None,
         })
     }
 
     /// Packs the arena, rounding weights (not biases) to the storage precision.
     pub fn pack(&mut self, geo: &Geometry, precision: Precision, arena: &[f32]) {
+        if let Some(short) = &mut self.short {
+            return short.pack(geo, arena);
+        }
         for layer in 0..self.layers.len() {
             self.layers[layer].pack(geo, precision, arena, layer);
         }

@@ -118,7 +118,7 @@ pub fn work(run: &Run, member: usize) {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => avx2::work(run, member),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => avx512::work(run, member),
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => avx512::work(run, member),
             #[cfg(not(target_arch = "x86_64"))]
             _ => portable::work(run, member),
         }

@@ -58,6 +58,8 @@ pub struct Narrow {
     store: Option<Store>,
     /// Whether the moments are anything but zero since the beginning.
     has_moments: bool,
+    /// Whether the other path multiplies this precision's numbers natively: its sums have another order then.
+    native: bool,
     spaces: [Space; 3],
     paces: [Pace; 4],
 }
@@ -76,15 +78,17 @@ impl Narrow {
             team: None,
             store: None,
             has_moments: false,
+            native: isa.running(precision).products().is_some(),
             spaces: Default::default(),
             paces: Default::default(),
         }
     }
 
     /// Whether this path takes chunks of so many streams. It may depend on nothing but the shape, the instruction set
-    /// and the number of streams: its gradients differ in their last bits from the other path's.
+    /// and the number of streams: its gradients differ in their last bits from the other path's. Where bf16 is native
+    /// there, its forward pass would differ too, and nothing is served.
     pub fn serves(&self, streams: usize) -> bool {
-        streams >= 1 && streams <= most_streams(self.plan.isa)
+        !self.native && streams >= 1 && streams <= most_streams(self.plan.isa)
     }
 
     /// Takes parameters and moments from the arena.
@@ -204,9 +208,10 @@ impl Narrow {
         Ok(())
     }
 
-    /// Whether sampling so many tunes is faster here than with streams in lanes.
+    /// Whether sampling so many tunes is faster here than with streams in lanes. A tune must not depend on how many are
+    /// sampled, so that it is not done here where bf16 is native there.
     pub fn samples(&self, tunes: usize, threads: usize) -> bool {
-        tunes <= sampler::most_tunes(self.plan.isa, threads)
+        !self.native && tunes <= sampler::most_tunes(self.plan.isa, threads)
     }
 
     /// Samples whole tunes.
@@ -268,7 +273,7 @@ impl Narrow {
 /// LSTM streams take less than half of the time there, RNN streams about as long.
 fn most_streams(isa: Isa) -> usize {
     match isa {
-        Isa::Avx512 => 8,
+        Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => 8,
         Isa::Avx2 => 4,
         Isa::Portable => 4,
     }

@@ -77,7 +77,7 @@ pub struct Plan {
 /// Registers that sums may fill: two vectors of columns for each of the machine's eight or sixteen, about.
 pub fn registers(isa: Isa) -> usize {
     match isa {
-        Isa::Avx512 => 20,
+        Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => 20,
         Isa::Avx2 => 12,
         Isa::Portable => 6,
     }

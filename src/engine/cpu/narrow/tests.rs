@@ -154,7 +154,7 @@ fn near_roots_and_quotients_are_near() {
             // SAFETY: just detected.
             Isa::Avx2 => found.push(unsafe { near_avx2() }),
             // SAFETY: just detected.
-            Isa::Avx512 => found.push(unsafe { near_avx512() }),
+            _ => found.push(unsafe { near_avx512() }),
         }
     }
     println!("{found:?}");

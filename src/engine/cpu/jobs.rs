@@ -1,0 +1,60 @@
+//! The weight gradients' jobs, of the kernels that run: made once, run over the slices, collected into arena order.
+
+use rayon::prelude::*;
+
+use super::dispatch::run_gradient;
+use super::geometry::Geometry;
+use super::gradient::{self, Job, Source};
+use super::short;
+use super::space::Slice;
+use crate::engine::EngineError;
+
+/// All jobs of a model; none until gradients are first needed.
+#[derive(Debug, Default)]
+pub struct Jobs {
+    plain: Vec<Job>,
+    short: Vec<short::Job>,
+}
+
+impl Jobs {
+    /// Of a model, with their memory.
+    pub fn new(geo: &Geometry) -> Result<Jobs, EngineError> {
+        Ok(match geo.short {
+            Some(_) => Jobs { plain: Vec::new(), short: short::jobs(geo)? },
+            None => Jobs { plain: gradient::jobs(geo)?, short: Vec::new() },
+        })
+    }
+
+    /// Whether there are none yet.
+    pub fn is_empty(&self) -> bool {
+        self.plain.is_empty() && self.short.is_empty()
+    }
+
+    /// All sums `value`, to see which are made anew.
+    #[cfg(test)]
+    pub fn fill(&mut self, value: f32) {
+        self.plain.iter_mut().for_each(|job| job.sums.as_mut_slice().fill(value));
+        self.short.iter_mut().for_each(|job| job.fill(value));
+    }
+
+    /// Sums over slices that have been trained on; the head's only where it is asked for.
+    pub fn run(&mut self, geo: &Geometry, slices: &[Slice], steps: usize, head: bool) {
+        let plain = self.plain.par_iter_mut().filter(|job| head || job.source != Source::Head);
+        plain.for_each(|job| run_gradient(geo, slices, steps, job));
+        let short = self.short.par_iter_mut().filter(|job| head || !job.is_head());
+        short.for_each(|job| short::run_gradient(geo, slices, steps, job));
+    }
+
+    /// Moves the sums into arena order, times `factor`; the head's only where it is asked for.
+    pub fn collect(&self, geo: &Geometry, factor: f32, grads: &mut [f32], head: bool) {
+        match geo.short {
+            Some(_) => short::collect_layers(geo, &self.short, factor, grads),
+            None => gradient::collect_layers(geo, &self.plain, factor, grads),
+        }
+        match geo.short {
+            Some(_) if head => short::collect_head(geo, &self.short, factor, grads),
+            None if head => gradient::collect_head(geo, &self.plain, factor, grads),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The short kernels on processors that have no instructions for them: nothing of it can be made.
+
+use super::dispatch::Work;
+use super::forward::Pass;
+use super::geometry::Geometry;
+use super::space::Slice;
+use crate::engine::{EngineError, LayerActivations};
+
+/// There are none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Products {}
+
+impl Products {
+    /// None do.
+    pub fn pay(self) -> bool {
+        match self {}
+    }
+}
+
+/// There are none.
+#[derive(Debug)]
+pub enum Weights {}
+
+/// There is none.
+#[derive(Debug)]
+pub enum Space {}
+
+/// There are none.
+#[derive(Debug)]
+pub enum Job {}
+
+fn none<T>(geo: &Geometry) -> T {
+    match geo.short {
+        Some(products) => match products {},
+        None => unreachable!("asked for only where there are short kernels"),
+    }
+}
+
+impl Weights {
+    /// Of no model.
+    pub fn new(geo: &Geometry) -> Result<Weights, EngineError> {
+        none(geo)
+    }
+
+    /// Of none.
+    pub fn pack(&mut self, _: &Geometry, _: &[f32]) {
+        match *self {}
+    }
+}
+
+impl Space {
+    /// Of no slice.
+    pub fn new(geo: &Geometry, _: bool, _: bool, _: usize) -> Result<Space, EngineError> {
+        none(geo)
+    }
+}
+
+impl Job {
+    /// Of no product.
+    #[cfg(test)]
+    pub fn fill(&mut self, _: f32) {
+        match *self {}
+    }
+
+    /// Of no product.
+    pub fn is_head(&self) -> bool {
+        match *self {}
+    }
+}
+
+/// Of no model.
+pub fn jobs(geo: &Geometry) -> Result<Vec<Job>, EngineError> {
+    none(geo)
+}
+
+/// On none.
+pub fn run_slice(_: Work, _: &Pass, weights: &Weights, _: &mut Slice) {
+    match *weights {}
+}
+
+/// On none.
+pub fn run_gradient(_: &Geometry, _: &[Slice], _: usize, job: &mut Job) {
+    match *job {}
+}
+
+/// From none.
+pub fn collect_layers(geo: &Geometry, _: &[Job], _: f32, _: &mut [f32]) {
+    none(geo)
+}
+
+/// From none.
+pub fn collect_head(geo: &Geometry, _: &[Job], _: f32, _: &mut [f32]) {
+    none(geo)
+}
+
+/// Of none.
+pub fn activations(geo: &Geometry, _: &Slice, _: usize) -> Vec<LayerActivations> {
+    none(geo)
+}

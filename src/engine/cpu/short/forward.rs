@@ -1,0 +1,279 @@
+//! The forward pass of one slice: per layer, per step, 32 gate rows at a time: products, then the cell.
+#![allow(unsafe_code)]
+#![allow(unsafe_op_in_unsafe_fn)] // The contract of `slice`, and pointers into buffers sized by `Sizes`, throughout.
+
+use super::super::forward::{Pass, drop_output};
+use super::lanes::{self, V, add, fma, high, load, low, mul, pair, sigmoid, splat, store, sub, tanh};
+use super::products::{Product, TILE, Tiles};
+use super::{Operand, Sizes, Slice, Space, WIDTH, Weights};
+use crate::model::CellKind;
+
+/// Vocabularies up to here are multiplied whole; of larger ones only the tiles in which some stream's character is.
+const WHOLE: usize = 256;
+
+/// All layers over all steps of a slice whose columns have been read.
+#[inline(always)]
+pub unsafe fn forward<P: Product>(pass: &Pass, weights: &Weights, slice: &mut Slice, space: &mut Space) {
+    let geo = pass.geo;
+    let sizes = Sizes::new(geo);
+    let training = slice.record_stride > 0;
+    let rows = geo.units * WIDTH;
+    if training {
+        one_hot(&sizes, slice, pass.steps, space.one_hot.as_mut_slice());
+    }
+    for layer in 0..geo.shape.layers {
+        if geo.shape.cell.has_cell_state() {
+            let shared = &mut slice.layers[layer];
+            shared.c_before.as_mut_slice().copy_from_slice(shared.c.as_slice());
+            if slice.any_reset[0] {
+                Slice::mask_rows(shared.c_before.as_mut_slice(), &slice.keep.as_slice()[..WIDTH]);
+            }
+        }
+        let h = slice.layers[layer].h.ptr();
+        let (stage, operand) = (space.stage.ptr_mut(), &mut space.layers[layer].h);
+        operands(&sizes, geo.shape.hidden, h, operand, 0, stage, training);
+        for t in 0..pass.steps {
+            if slice.any_reset[t] {
+                let keep = &slice.keep.as_slice()[t * WIDTH..][..WIDTH];
+                let shared = &mut slice.layers[layer];
+                let masked = &mut shared.h_masked.as_mut_slice()[t * rows..][..rows];
+                masked.copy_from_slice(&shared.h.as_slice()[t * rows..][..rows]);
+                Slice::mask_rows(masked, keep);
+                Slice::mask_rows(shared.c.as_mut_slice(), keep);
+                let (stage, operand) = (space.stage.ptr_mut(), &mut space.layers[layer].masked);
+                operands(&sizes, geo.shape.hidden, masked.as_ptr(), operand, t, stage, training);
+            }
+            step::<P>(pass, weights, &sizes, slice, space, layer, t);
+            if let Some(dropout) = pass.dropout {
+                drop_output(geo, slice, layer, t, rows, dropout);
+                let dropped = slice.layers[layer].dropped.ptr().add(t * rows);
+                let (stage, operand) = (space.stage.ptr_mut(), &mut space.layers[layer].dropped);
+                operands(&sizes, geo.shape.hidden, dropped, operand, t, stage, training);
+            }
+        }
+    }
+}
+
+/// A state's rows [units][W] into both forms of slot `t` of an operand.
+#[inline(always)]
+unsafe fn operands(
+    sizes: &Sizes,
+    hidden: usize,
+    h: *const f32,
+    to: &mut Operand,
+    t: usize,
+    stage: *mut f32,
+    training: bool,
+) {
+    let pairs = to.pairs.ptr_mut().add(t * sizes.pairs());
+    for unit in (0..hidden).step_by(2) {
+        let (a, b) = (h.add(unit * WIDTH), h.add((unit + 1) * WIDTH));
+        let (a0, a1) = (load(a), load(a.add(16)));
+        let (b0, b1) = (load(b), load(b.add(16)));
+        store(pairs.add(unit / 2 * WIDTH), pair(a0, b0));
+        store(pairs.add(unit / 2 * WIDTH + 16), pair(a1, b1));
+        if training {
+            staged(stage, hidden, unit, [a0, a1], [b0, b1]);
+        }
+    }
+    if training {
+        columns(sizes, stage, to.streams.ptr_mut().add(t * sizes.streams()));
+    }
+}
+
+/// Two units' rows as pairs of streams; never over the row of ones.
+#[inline(always)]
+unsafe fn staged(stage: *mut f32, hidden: usize, unit: usize, a: [V; 2], b: [V; 2]) {
+    store(stage.add(unit * 16), lanes::row(a[0], a[1]));
+    if unit + 1 < hidden {
+        store(stage.add((unit + 1) * 16), lanes::row(b[0], b[1]));
+    }
+}
+
+/// Staged rows [columns][16] as [columns/32][16][32].
+#[inline(always)]
+unsafe fn columns(sizes: &Sizes, stage: *const f32, to: *mut f32) {
+    for column in (0..sizes.columns).step_by(16) {
+        let to = to.add(column / 32 * TILE + column % 32);
+        lanes::transpose16(stage.add(column * 16), 16, to, 32);
+    }
+}
+
+/// All steps' characters as columns for the weight gradients; padding streams are characters as well, and their gate
+/// gradients are zero.
+fn one_hot(sizes: &Sizes, slice: &Slice, steps: usize, to: &mut [f32]) {
+    let one = u32::from(half::bf16::ONE.to_bits());
+    let ids = slice.ids.chunks_exact(WIDTH);
+    for (to, ids) in to.chunks_exact_mut(sizes.one_hot()).zip(ids).take(steps) {
+        to.fill(0.0);
+        for (lane, &id) in ids.iter().enumerate() {
+            let id = id as usize;
+            let pair = &mut to[id / 32 * TILE + lane / 2 * 32 + id % 32];
+            *pair = f32::from_bits(pair.to_bits() | one << (16 * (lane % 2)));
+        }
+    }
+}
+
+/// Sets or takes back the ones of a step's characters.
+#[inline(always)]
+unsafe fn characters(space: &mut Space, ids: &[i32], value: u16) {
+    let to = space.characters.ptr_mut().cast::<u16>();
+    for (lane, &id) in ids.iter().enumerate() {
+        *to.add((id as usize / 2 * WIDTH + lane) * 2 + id as usize % 2) = value;
+    }
+}
+
+/// One step of one layer.
+#[inline(always)]
+unsafe fn step<P: Product>(
+    pass: &Pass,
+    weights: &Weights,
+    sizes: &Sizes,
+    slice: &mut Slice,
+    space: &mut Space,
+    layer: usize,
+    t: usize,
+) {
+    let geo = pass.geo;
+    let hidden = geo.shape.hidden;
+    let packed = &weights.layers[layer];
+    let training = slice.record_stride > 0;
+    let rows = geo.units * WIDTH;
+    let mut ids = [0i32; WIDTH];
+    ids.copy_from_slice(&slice.ids[t * WIDTH..][..WIDTH]);
+    let mut present = [0usize; WIDTH];
+    let mut tiles = 0;
+    let (input, inputs) = if layer == 0 {
+        characters(space, &ids, half::bf16::ONE.to_bits());
+        if geo.shape.vocab > WHOLE {
+            let mut sorted = ids.map(|id| id as usize / 32);
+            sorted.sort_unstable();
+            for &tile in &sorted {
+                if tiles == 0 || present[tiles - 1] != tile {
+                    present[tiles] = tile;
+                    tiles += 1;
+                }
+            }
+        }
+        (space.characters.ptr(), sizes.classes / 32)
+    } else {
+        let (operand, slot) = space.output(layer - 1, t);
+        (operand.pairs.ptr().add(slot * sizes.pairs()), sizes.units / 32)
+    };
+    let input = input.cast::<u32>();
+    let before = space.before(&slice.any_reset, layer, t).pairs.ptr().add(t * sizes.pairs()).cast::<u32>();
+    let h_before = slice.h_before(rows, layer, t).as_ptr();
+    let shared = &mut slice.layers[layer];
+    let (c, h_after) = (shared.c.ptr_mut(), shared.h.ptr_mut().add((t + 1) * rows));
+    let short = &mut space.layers[layer];
+    let after = short.h.pairs.ptr_mut().add((t + 1) * sizes.pairs());
+    let records =
+        if training { short.records.ptr_mut().add(t * sizes.records()) } else { std::ptr::null_mut() };
+    let stage = space.stage.ptr_mut();
+    let bias = packed.bias.ptr();
+    // As f32 only where something reads it: the cells that need it in the backward pass, what masks or drops it, and
+    // whoever takes the last one.
+    let plain = geo.shape.cell != CellKind::Lstm
+        || t + 1 == pass.steps
+        || pass.dropout.is_some()
+        || slice.any_reset[t + 1];
+    let (k, per) = (sizes.units / 32, 32 / sizes.slots);
+    let mut z = Sums([0.0; 32 * WIDTH]);
+    let z = z.0.as_mut_ptr();
+    for block in 0..sizes.rows / 32 {
+        let w = packed.input.ptr().cast::<u32>().add(block * inputs * TILE);
+        if tiles == 0 {
+            P::block::<false>(z, WIDTH, Tiles::dense(w), Tiles::dense(input), inputs);
+        } else {
+            for (i, &tile) in present[..tiles].iter().enumerate() {
+                let (a, b) = (Tiles::dense(w.add(tile * TILE)), Tiles::dense(input.add(tile * TILE)));
+                if i == 0 {
+                    P::block::<false>(z, WIDTH, a, b, 1);
+                } else {
+                    P::block::<true>(z, WIDTH, a, b, 1);
+                }
+            }
+        }
+        let w = packed.recurrent.ptr().cast::<u32>().add(block * k * TILE);
+        P::block::<true>(z, WIDTH, Tiles::dense(w), Tiles::dense(before), k);
+        for unit in (block * per..((block + 1) * per).min(hidden)).step_by(2) {
+            if training {
+                // The records of the block after this one, while this one's cells are busy.
+                let next = records.wrapping_add((unit + per) * sizes.record * WIDTH);
+                for line in 0..4 * sizes.record {
+                    lanes::ahead_to_write(next.wrapping_add(16 * line));
+                }
+            }
+            let mut h = [[splat(0.0); 2]; 2];
+            for i in 0..2 {
+                let unit = unit + i;
+                let row = (unit - block * per) * sizes.slots;
+                for v in 0..2 {
+                    let lane = 16 * v;
+                    let at = unit * WIDTH + lane;
+                    let z = z.add(row * WIDTH + lane);
+                    let b = bias.add(unit * sizes.slots);
+                    let record = records.wrapping_add(unit * sizes.record * WIDTH + lane);
+                    let new = match geo.shape.cell {
+                        CellKind::Lstm => {
+                            let in_ = sigmoid(add(load(z), splat(*b)));
+                            let forget = sigmoid(add(load(z.add(WIDTH)), splat(*b.add(1))));
+                            let cell = tanh(add(load(z.add(2 * WIDTH)), splat(*b.add(2))));
+                            let out = sigmoid(add(load(z.add(3 * WIDTH)), splat(*b.add(3))));
+                            // What is stored is what is used.
+                            let (if_, go) = (pair(in_, forget), pair(cell, out));
+                            let c_new = fma(high(if_), load(c.add(at)), mul(low(if_), low(go)));
+                            let tanh_c = tanh(c_new);
+                            store(c.add(at), c_new);
+                            if training {
+                                store(record, if_);
+                                store(record.add(WIDTH), go);
+                                store(record.add(2 * WIDTH), c_new);
+                            }
+                            mul(high(go), tanh_c)
+                        }
+                        CellKind::Gru => {
+                            let reset = sigmoid(add(load(z), splat(*b)));
+                            let update = sigmoid(add(load(z.add(WIDTH)), splat(*b.add(1))));
+                            let rz = pair(reset, update);
+                            let recurrent = add(load(z.add(2 * WIDTH)), splat(*b.add(2)));
+                            let input = add(load(z.add(3 * WIDTH)), splat(*b.add(3)));
+                            let new = tanh(fma(low(rz), recurrent, input));
+                            let new = low(pair(new, new));
+                            if training {
+                                store(record, rz);
+                                store(record.add(WIDTH), new);
+                                store(record.add(2 * WIDTH), recurrent);
+                            }
+                            // (1 - z) n + z h = n + z (h - n)
+                            fma(high(rz), sub(load(h_before.add(at)), new), new)
+                        }
+                        CellKind::Rnn => tanh(add(load(z), splat(*b))),
+                    };
+                    h[i][v] = new;
+                }
+            }
+            for v in 0..2 {
+                let both = pair(h[0][v], h[1][v]);
+                store(after.add(unit / 2 * WIDTH + 16 * v), both);
+                if plain {
+                    store(h_after.add(unit * WIDTH + 16 * v), low(both));
+                    store(h_after.add((unit + 1) * WIDTH + 16 * v), high(both));
+                }
+            }
+            if training {
+                staged(stage, hidden, unit, h[0], h[1]);
+            }
+        }
+    }
+    if training {
+        columns(sizes, stage, space.layers[layer].h.streams.ptr_mut().add((t + 1) * sizes.streams()));
+    }
+    if layer == 0 {
+        characters(space, &ids, 0);
+    }
+}
+
+/// 32 rows of 32 columns, on a cache line's boundary.
+#[repr(align(64))]
+pub struct Sums(pub [f32; 32 * WIDTH]);

@@ -1,0 +1,154 @@
+//! AVX-512 pieces of the short kernels: bf16 pairs, activations as exact as bf16 needs, a transposition.
+#![allow(unsafe_code)]
+#![allow(unsafe_op_in_unsafe_fn)] // AVX-512F, BW and BF16 must be there; pointers are valid for a vector.
+
+use std::arch::x86_64::*;
+
+/// A vector of sixteen f32, or of sixteen pairs of bf16 in the same bits.
+pub type V = __m512;
+
+/// Unaligned load.
+#[inline(always)]
+pub unsafe fn load(p: *const f32) -> V {
+    _mm512_loadu_ps(p)
+}
+
+/// Unaligned store.
+#[inline(always)]
+pub unsafe fn store(p: *mut f32, v: V) {
+    _mm512_storeu_ps(p, v)
+}
+
+/// Asks for the cache line at `p`, which may be anywhere.
+#[inline(always)]
+pub unsafe fn ahead(p: *const f32) {
+    _mm_prefetch::<_MM_HINT_T0>(p.cast());
+}
+
+/// The same for a line that will be written.
+#[inline(always)]
+pub unsafe fn ahead_to_write(p: *const f32) {
+    _mm_prefetch::<_MM_HINT_ET0>(p.cast());
+}
+
+/// All lanes `x`.
+#[inline(always)]
+pub unsafe fn splat(x: f32) -> V {
+    _mm512_set1_ps(x)
+}
+
+/// a + b
+#[inline(always)]
+pub unsafe fn add(a: V, b: V) -> V {
+    _mm512_add_ps(a, b)
+}
+
+/// a - b
+#[inline(always)]
+pub unsafe fn sub(a: V, b: V) -> V {
+    _mm512_sub_ps(a, b)
+}
+
+/// a * b
+#[inline(always)]
+pub unsafe fn mul(a: V, b: V) -> V {
+    _mm512_mul_ps(a, b)
+}
+
+/// a * b + c
+#[inline(always)]
+pub unsafe fn fma(a: V, b: V, c: V) -> V {
+    _mm512_fmadd_ps(a, b, c)
+}
+
+/// c - a * b
+#[inline(always)]
+pub unsafe fn less(a: V, b: V, c: V) -> V {
+    _mm512_fnmadd_ps(a, b, c)
+}
+
+/// Lane by lane the pair (a, b), `a` in the low half; rounded to nearest even.
+#[inline(always)]
+pub unsafe fn pair(a: V, b: V) -> V {
+    let words = _mm512_set_epi16(
+        31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18,
+        2, 17, 1, 16, 0,
+    );
+    let both: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(b, a));
+    _mm512_castsi512_ps(_mm512_permutexvar_epi16(words, both))
+}
+
+/// The thirty-two lanes of a and b in order, as sixteen pairs of neighbours.
+#[inline(always)]
+pub unsafe fn row(a: V, b: V) -> V {
+    std::mem::transmute(_mm512_cvtne2ps_pbh(b, a))
+}
+
+/// The low halves of pairs as f32.
+#[inline(always)]
+pub unsafe fn low(pairs: V) -> V {
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(pairs)))
+}
+
+/// The high halves.
+#[inline(always)]
+pub unsafe fn high(pairs: V) -> V {
+    let mask = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+    _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(pairs), mask))
+}
+
+/// 2^x within 1.1e-4 (relative); 0 and infinity where it leaves f32; NaN stays NaN.
+#[inline(always)]
+unsafe fn exp2(x: V) -> V {
+    let n = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
+    let f = sub(x, n);
+    let p = fma(splat(0.055_838_283), f, splat(0.242_639_48));
+    let p = fma(fma(p, f, splat(0.693_136_73)), f, splat(0.999_924_56));
+    _mm512_scalef_ps(p, n)
+}
+
+/// 1 / (1 + e^-x) within 5e-5: a tenth of what rounding to bf16 may move it by.
+#[inline(always)]
+pub unsafe fn sigmoid(x: V) -> V {
+    _mm512_rcp14_ps(add(splat(1.0), exp2(mul(x, splat(-std::f32::consts::LOG2_E)))))
+}
+
+/// tanh within 1e-4.
+#[inline(always)]
+pub unsafe fn tanh(x: V) -> V {
+    let e = exp2(mul(x, splat(2.0 * std::f32::consts::LOG2_E)));
+    less(splat(2.0), _mm512_rcp14_ps(add(splat(1.0), e)), splat(1.0))
+}
+
+/// `to[j * to_stride + i] = from[i * from_stride + j]` for i, j below 16.
+#[inline(always)]
+pub unsafe fn transpose16(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+    let mut rows = [_mm512_setzero_ps(); 16];
+    for i in 0..16 {
+        rows[i] = load(from.add(i * from_stride));
+    }
+    let mut twos = rows;
+    for i in 0..8 {
+        twos[2 * i] = _mm512_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
+        twos[2 * i + 1] = _mm512_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
+    }
+    let mut fours = rows;
+    for i in 0..4 {
+        for half in 0..2 {
+            let (a, b) = (_mm512_castps_pd(twos[4 * i + half]), _mm512_castps_pd(twos[4 * i + 2 + half]));
+            fours[4 * i + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+            fours[4 * i + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+        }
+    }
+    // fours[4i + c] holds in its group q of four lanes rows 4i to 4i + 3 of column 4q + c.
+    for c in 0..4 {
+        let a = _mm512_shuffle_f32x4::<0x88>(fours[c], fours[4 + c]);
+        let b = _mm512_shuffle_f32x4::<0xdd>(fours[c], fours[4 + c]);
+        let d = _mm512_shuffle_f32x4::<0x88>(fours[8 + c], fours[12 + c]);
+        let e = _mm512_shuffle_f32x4::<0xdd>(fours[8 + c], fours[12 + c]);
+        store(to.add(c * to_stride), _mm512_shuffle_f32x4::<0x88>(a, d));
+        store(to.add((8 + c) * to_stride), _mm512_shuffle_f32x4::<0xdd>(a, d));
+        store(to.add((4 + c) * to_stride), _mm512_shuffle_f32x4::<0x88>(b, e));
+        store(to.add((12 + c) * to_stride), _mm512_shuffle_f32x4::<0xdd>(b, e));
+    }
+}

@@ -1,0 +1,297 @@
+//! bf16 on instructions that multiply it: AMX tiles or AVX512-BF16 dot products. The same passes as the f32 kernels',
+//! with every operand of a product kept as bf16 pairs in the order in which tiles are read.
+//!
+//! A slice is 32 streams wide. Operands are pairs along the summed index: h along units, gate gradients along gate
+//! rows, and for the weight gradients along streams. All are 32 rows or columns at a time, padded with zeros.
+//! LSTM and GRU have four rows a unit (a GRU: r, z, the recurrent part of n, the input part of n), RNN one, so that
+//! one product each fills all pre-activations, and a GRU needs one set of gate gradients.
+
+#![allow(unsafe_code)]
+
+mod backward;
+mod forward;
+mod gradient;
+mod head;
+mod lanes;
+mod products;
+mod weights;
+
+use super::buffer::Buffer;
+use super::dispatch::Work;
+use super::forward::Pass;
+use super::geometry::Geometry;
+use super::space::Slice;
+use crate::engine::{EngineError, LayerActivations};
+use crate::model::CellKind;
+pub use gradient::{Job, collect_head, collect_layers, jobs};
+pub use products::Products;
+use products::{Amx, Dot, Product};
+pub use weights::Weights;
+
+/// W: streams a slice.
+pub const WIDTH: usize = 32;
+
+/// Sizes of the short kernels, all padded to 32.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Gate rows a unit.
+    pub slots: usize,
+    /// Units.
+    pub units: usize,
+    /// Gate rows.
+    pub rows: usize,
+    /// Classes, and characters.
+    pub classes: usize,
+    /// Columns of a state's gradient operand: units and one of ones, which sums the bias's gradient.
+    pub columns: usize,
+    /// Vectors of 32 f32 (or pairs) that a unit leaves for the backward pass. LSTM (i, f) (g, o) c; GRU (r, z) n and the
+    /// recurrent part of n.
+    pub record: usize,
+}
+
+impl Sizes {
+    /// Of a model.
+    pub fn new(geo: &Geometry) -> Sizes {
+        let (slots, record) = match geo.shape.cell {
+            CellKind::Lstm => (4, 3),
+            CellKind::Gru => (4, 3),
+            CellKind::Rnn => (1, 0),
+        };
+        Sizes {
+            slots,
+            units: geo.shape.hidden.next_multiple_of(32),
+            rows: (slots * geo.shape.hidden).next_multiple_of(32),
+            classes: geo.shape.vocab.next_multiple_of(32),
+            columns: (geo.shape.hidden + 1).next_multiple_of(32),
+            record,
+        }
+    }
+
+    /// u32 of one step's state as pairs of units.
+    fn pairs(&self) -> usize {
+        self.units / 2 * WIDTH
+    }
+
+    /// u32 of one step's state as pairs of streams.
+    fn streams(&self) -> usize {
+        self.columns * WIDTH / 2
+    }
+
+    /// u32 of one step's characters, one-hot as pairs of streams.
+    fn one_hot(&self) -> usize {
+        self.classes * WIDTH / 2
+    }
+
+    /// u32 of one step's records; its gate gradients as pairs of streams [rows][16] are written over them.
+    fn records(&self) -> usize {
+        (self.units * self.record * WIDTH).max(self.rows * WIDTH / 2)
+    }
+}
+
+/// One form of a state over time: for the products of the passes, and for the weight gradients.
+#[derive(Debug)]
+pub struct Operand {
+    /// [T][units/2][W]
+    pairs: Buffer,
+    /// [T][columns/32][16][32]; empty in inference.
+    streams: Buffer,
+}
+
+/// A layer's memory.
+#[derive(Debug)]
+pub struct LayerSpace {
+    /// h, slot 0 before the chunk.
+    h: Operand,
+    /// h masked where tunes start.
+    masked: Operand,
+    /// The output after dropout; empty without.
+    dropped: Operand,
+    /// See [`Sizes::records`].
+    records: Buffer,
+}
+
+/// A slice's memory beside what it shares with the f32 kernels: h, c, their masks, logits, losses, dx.
+#[derive(Debug)]
+pub struct Space {
+    layers: Vec<LayerSpace>,
+    /// One step's characters, one-hot as pairs along characters [classes/2][W].
+    characters: Buffer,
+    /// All steps' characters, one-hot as pairs of streams [T][classes/32][16][32].
+    one_hot: Buffer,
+    /// Gate gradients of two successive steps as pairs along gate rows [2][rows/2][W].
+    gates: Buffer,
+    /// Logits' gradients of one step as pairs along classes [classes/2][W].
+    class_pairs: Buffer,
+    /// Logits' gradients as pairs of streams [T][classes][16].
+    class_streams: Buffer,
+    /// A state's rows as pairs of streams, on their way into columns [columns][16]; the row behind the units is ones.
+    stage: Buffer,
+}
+
+/// Two bf16 ones.
+const ONES: u32 = 0x3f80_3f80;
+
+impl Space {
+    /// Room for `steps`.
+    pub fn new(geo: &Geometry, training: bool, dropout: bool, steps: usize) -> Result<Space, EngineError> {
+        let sizes = Sizes::new(geo);
+        let zeros = |n| Buffer::zeros(n, "activations of a chunk");
+        let if_ = |condition: bool, n: usize| if condition { n } else { 0 };
+        let operand = |steps: usize| {
+            Ok::<_, EngineError>(Operand {
+                pairs: zeros(steps * sizes.pairs())?,
+                streams: zeros(if_(training, steps * sizes.streams()))?,
+            })
+        };
+        let layers = (0..geo.shape.layers)
+            .map(|_| {
+                Ok(LayerSpace {
+                    h: operand(steps + 1)?,
+                    masked: operand(steps)?,
+                    dropped: operand(if_(dropout, steps))?,
+                    records: zeros(if_(training, steps * sizes.records()))?,
+                })
+            })
+            .collect::<Result<_, EngineError>>()?;
+        let mut stage = zeros(sizes.columns * WIDTH / 2)?;
+        stage.as_mut_slice()[geo.shape.hidden * WIDTH / 2..][..WIDTH / 2].fill(f32::from_bits(ONES));
+        Ok(Space {
+            layers,
+            characters: zeros(sizes.classes / 2 * WIDTH)?,
+            one_hot: zeros(if_(training, steps * sizes.one_hot()))?,
+            gates: zeros(if_(training, sizes.rows * WIDTH))?,
+            class_pairs: zeros(if_(training, sizes.classes / 2 * WIDTH))?,
+            class_streams: zeros(if_(training, steps * sizes.classes * WIDTH / 2))?,
+            stage,
+        })
+    }
+
+    /// The state before step `t` of a layer, masked, and where in it the step is.
+    fn before(&self, any_reset: &[bool], layer: usize, t: usize) -> &Operand {
+        if any_reset[t] { &self.layers[layer].masked } else { &self.layers[layer].h }
+    }
+
+    /// The output of a layer, after dropout, and the slot of step `t`.
+    fn output(&self, layer: usize, t: usize) -> (&Operand, usize) {
+        let layer = &self.layers[layer];
+        if layer.dropped.pairs.len() > 0 { (&layer.dropped, t) } else { (&layer.h, t + 1) }
+    }
+}
+
+/// What a slice does, on one kind of products.
+///
+/// # Safety
+/// The machine has P's instructions and AVX-512F, BW and BF16; the slice was made for the pass's geometry, with room.
+#[inline(always)]
+unsafe fn slice<P: Product>(
+    work: Work,
+    pass: &Pass,
+    weights: &Weights,
+    slice: &mut Slice,
+    space: &mut Space,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        P::begin();
+        forward::forward::<P>(pass, weights, slice, space);
+        match work {
+            Work::Train => {
+                head::losses::<P, true>(pass, weights, slice, space);
+                backward::backward::<P>(pass, weights, slice, space);
+            }
+            Work::Layers => backward::backward::<P>(pass, weights, slice, space),
+            Work::Evaluate => head::losses::<P, false>(pass, weights, slice, space),
+            Work::Logits => head::logits::<P>(pass, weights, slice, space, pass.steps - 1),
+            Work::States => {}
+        }
+        P::end();
+    }
+}
+
+/// The functions that carry `target_feature`.
+macro_rules! entrances {
+    ($($module:ident $P:ty;)+) => {
+        $(mod $module {
+            use super::*;
+
+            #[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx2,fma,f16c")]
+            pub unsafe fn run(work: Work, pass: &Pass, weights: &Weights, s: &mut Slice, space: &mut Space) {
+                // SAFETY: the caller's.
+                unsafe { slice::<$P>(work, pass, weights, s, space) }
+            }
+
+            #[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx2,fma,f16c")]
+            pub unsafe fn gradient(geo: &Geometry, slices: &[Slice], steps: usize, job: &mut Job) {
+                // SAFETY: the caller's.
+                unsafe { gradient::run::<$P>(geo, slices, steps, job) }
+            }
+        })+
+    };
+}
+
+entrances!(dot Dot; amx Amx;);
+
+/// Runs a slice.
+pub fn run_slice(work: Work, pass: &Pass, weights: &Weights, slice: &mut Slice) {
+    assert!(
+        pass.steps >= 1 && pass.steps <= slice.steps && slice.width == WIDTH,
+        "the slice has room for the chunk"
+    );
+    let Some(mut space) = slice.short.take() else {
+        unreachable!("slices of this geometry have short memory")
+    };
+    // SAFETY: `Products` come from detection; the slice was made by `Slice::new` for this geometry.
+    unsafe {
+        match pass.geo.short {
+            Some(Products::Amx) => amx::run(work, pass, weights, slice, &mut space),
+            _ => dot::run(work, pass, weights, slice, &mut space),
+        }
+    }
+    slice.short = Some(space);
+}
+
+/// Runs a gradient job over slices that have been trained on.
+pub fn run_gradient(geo: &Geometry, slices: &[Slice], steps: usize, job: &mut Job) {
+    assert!(slices.iter().all(|s| steps <= s.steps && s.short.is_some()), "slices for training");
+    // SAFETY: as in `run_slice`.
+    unsafe {
+        match geo.short {
+            Some(Products::Amx) => amx::gradient(geo, slices, steps, job),
+            _ => dot::gradient(geo, slices, steps, job),
+        }
+    }
+}
+
+/// What the first lane of a slice did, from what its passes left: `Engine::tap`.
+pub fn activations(geo: &Geometry, slice: &Slice, steps: usize) -> Vec<LayerActivations> {
+    let (sizes, hidden) = (Sizes::new(geo), geo.shape.hidden);
+    let Some(space) = &slice.short else { return Vec::new() };
+    let layers = space.layers.iter().map(|short| {
+        let mut out = LayerActivations::default();
+        for t in 0..steps {
+            let record = |unit: usize, slot: usize| {
+                short.records.as_slice()[t * sizes.records() + (unit * sizes.record + slot) * WIDTH]
+            };
+            let low = |x: f32| f32::from_bits(x.to_bits() << 16);
+            let high = |x: f32| f32::from_bits(x.to_bits() & 0xffff_0000);
+            let h = |unit: usize| {
+                let pair = short.h.pairs.as_slice()[(t + 1) * sizes.pairs() + unit / 2 * WIDTH];
+                if unit % 2 == 1 { high(pair) } else { low(pair) }
+            };
+            out.h.extend((0..hidden).map(h));
+            if geo.shape.cell == CellKind::Lstm {
+                out.c.extend((0..hidden).map(|unit| record(unit, 2)));
+            }
+            for gate in 0..geo.gates {
+                out.gates.extend((0..hidden).map(|unit| match (geo.shape.cell, gate) {
+                    (CellKind::Rnn, _) => h(unit),
+                    (CellKind::Gru, 2) => record(unit, 1),
+                    (_, 0 | 2) => low(record(unit, gate / 2)),
+                    _ => high(record(unit, gate / 2)),
+                }));
+            }
+        }
+        out
+    });
+    layers.collect()
+}
