@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 #![allow(unsafe_op_in_unsafe_fn)] // As in `forward.rs`.
 
-use super::forward::{Pass, product};
+use super::forward::{Pass, product_asking};
 use super::head::{into_layer, mask_of, tiles};
 use super::math::stored;
 use super::simd::Simd;
@@ -95,7 +95,15 @@ unsafe fn step<S: Simd, const B: usize, const MR: usize, const NV: usize>(
                     }
                 }
             }
-            product::<S, MR, 1, NV>(&mut acc, weights.add(block * MR * B * hidden), next, B * hidden);
+            // The next block's; after the last one those of the step before.
+            let soon = if (block + 1) * MR < hidden {
+                records.wrapping_add((block + 1) * MR * geo.record * width)
+            } else {
+                records.wrapping_sub(slice.record_stride)
+            };
+            let lines = MR * geo.record * width / 16;
+            let w = weights.add(block * MR * B * hidden);
+            product_asking::<S, MR, 1, NV>(&mut acc, w, next, B * hidden, soon, lines);
             if cut {
                 for i in 0..MR {
                     for v in 0..NV {

@@ -73,8 +73,8 @@ macro_rules! entrances {
             }
 
             #[$attribute]
-            pub unsafe fn gradient(geo: &Geometry, slices: &[Slice], steps: usize, job: &mut Job) {
-                gradient::run::<$S, $MR>(geo, slices, steps, job);
+            pub unsafe fn gradient(geo: &Geometry, slices: &[Slice], steps: usize, jobs: &mut [Job]) {
+                gradient::run::<$S, $MR>(geo, slices, steps, jobs);
             }
 
             #[$attribute]
@@ -116,19 +116,19 @@ pub fn run_slice(work: Work, pass: &Pass, slice: &mut Slice) {
     }
 }
 
-/// Runs a gradient job over slices that have been trained on.
-pub fn run_gradient(geo: &Geometry, slices: &[Slice], steps: usize, job: &mut Job) {
+/// Runs gradient jobs over slices that have been trained on.
+pub fn run_gradient(geo: &Geometry, slices: &[Slice], steps: usize, jobs: &mut [Job]) {
     assert!(slices.iter().all(|s| steps <= s.steps && s.record_stride > 0), "slices for training");
     // SAFETY: as in `run_slice`; jobs are made by `gradient::jobs` for the same geometry.
     unsafe {
         match geo.isa {
-            Isa::Portable => portable::gradient(geo, slices, steps, job),
+            Isa::Portable => portable::gradient(geo, slices, steps, jobs),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => avx2::gradient(geo, slices, steps, job),
+            Isa::Avx2 => avx2::gradient(geo, slices, steps, jobs),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => avx512::gradient(geo, slices, steps, job),
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => avx512::gradient(geo, slices, steps, jobs),
             #[cfg(not(target_arch = "x86_64"))]
-            _ => portable::gradient(geo, slices, steps, job),
+            _ => portable::gradient(geo, slices, steps, jobs),
         }
     }
 }

@@ -40,6 +40,44 @@ pub unsafe fn product<S: Simd, const A: usize, const B: usize, const NV: usize>(
     *acc = sum;
 }
 
+/// The same while `lines` cache lines from `soon` on are asked for, spread over the sum: what the next cell reads or
+/// overwrites lies beyond the second-level cache, and only few such lines can be under way at once.
+#[inline(always)]
+pub unsafe fn product_asking<S: Simd, const A: usize, const B: usize, const NV: usize>(
+    acc: &mut [[[S::V; NV]; B]; A],
+    mut w: *const f32,
+    mut x: *const f32,
+    n: usize,
+    mut soon: *const f32,
+    lines: usize,
+) {
+    let between = (n / lines.max(1)).max(1);
+    let asked = lines.min(n / between);
+    let mut sum = *acc;
+    for _ in 0..asked {
+        S::soon(soon);
+        soon = soon.wrapping_add(16);
+        for _ in 0..between {
+            let mut column = [S::splat(0.0); NV];
+            for v in 0..NV {
+                column[v] = S::load(x.add(v * S::LANES));
+            }
+            for i in 0..A {
+                for g in 0..B {
+                    let weight = S::splat(*w.add(i * B + g));
+                    for v in 0..NV {
+                        sum[i][g][v] = S::fma(weight, column[v], sum[i][g][v]);
+                    }
+                }
+            }
+            w = w.add(A * B);
+            x = x.add(NV * S::LANES);
+        }
+    }
+    *acc = sum;
+    product::<S, A, B, NV>(acc, w, x, n - asked * between);
+}
+
 /// Dropout of a training chunk.
 #[derive(Debug, Clone, Copy)]
 pub struct Dropout {
@@ -158,7 +196,10 @@ unsafe fn step<S: Simd, const A: usize, const B: usize, const NV: usize>(
                 }
             }
         }
-        product::<S, A, B, NV>(&mut acc, w.add(inputs * A * B), h_before, hidden);
+        // Those of the next block; after the last one those of the next step.
+        let soon = records.wrapping_add((block + 1) * A * geo.record * width);
+        let lines = A * geo.record * width / 16;
+        product_asking::<S, A, B, NV>(&mut acc, w.add(inputs * A * B), h_before, hidden, soon, lines);
         for i in 0..A {
             let unit = block * A + i;
             let record = records.add(unit * geo.record * width);

@@ -3,6 +3,8 @@
 #![allow(unsafe_code)]
 #![allow(unsafe_op_in_unsafe_fn)] // As in `forward.rs`.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
@@ -38,98 +40,156 @@ pub struct Job {
     pub depth: usize,
 }
 
-/// All jobs of a model.
+/// All jobs of a model, the head's first.
 pub fn jobs(geo: &Geometry) -> Result<Vec<Job>, EngineError> {
-    let mut sources = vec![(Source::Head, geo.class_panels()), (Source::Characters, geo.gate_panels())];
-    for layer in 0..geo.shape.layers {
-        sources.push((Source::Recurrent(layer), geo.gate_panels()));
-        if layer > 0 {
-            sources.push((Source::Input(layer), geo.gate_panels()));
-        }
-    }
     let mut jobs = Vec::new();
-    for (source, panels) in sources {
+    let mut add = |source: Source, panel: usize| -> Result<(), EngineError> {
         let depth = if source == Source::Characters { geo.shape.vocab } else { geo.units };
-        for panel in 0..panels {
-            let sums = Buffer::zeros((depth + 1) * geo.isa.panel(), "weight gradients")?;
-            jobs.push(Job { source, panel, sums, depth });
+        let sums = Buffer::zeros((depth + 1) * geo.isa.panel(), "weight gradients")?;
+        jobs.push(Job { source, panel, sums, depth });
+        Ok(())
+    };
+    for panel in 0..geo.class_panels() {
+        add(Source::Head, panel)?;
+    }
+    for layer in 0..geo.shape.layers {
+        // Both products of a panel read the same tiles: they stand together.
+        for panel in 0..geo.gate_panels() {
+            add(Source::Recurrent(layer), panel)?;
+            add(if layer == 0 { Source::Characters } else { Source::Input(layer) }, panel)?;
         }
     }
     Ok(jobs)
 }
 
-/// Steps a chunk of the product: its tiles (TC * W * PW) stay in the first-level cache over all rows.
+/// Steps a chunk of the products: the tiles (TC * W * PW) of a panel stay in the first-level cache over all rows.
 const STEPS: usize = 8;
 
-/// Computes a job's sums over all slices and the first `steps` steps.
+/// Bytes of sums of the jobs that go over the chunks together: the second-level cache holds them beside a chunk's rows.
+const TOGETHER: usize = 640 << 10;
+
+/// How many of `jobs` go over the chunks together: what they read of a chunk comes from beyond the second-level cache once
+/// and not for every panel. Which ones go together does not change a bit.
+pub fn together(geo: &Geometry, jobs: usize) -> usize {
+    let fit = (TOGETHER / (4 * geo.units * geo.isa.panel())).max(1);
+    // Two products a panel, which stand together.
+    (2 * fit).min(jobs.div_ceil(rayon::current_num_threads())).max(2)
+}
+
+/// Computes the sums of some jobs over all slices and the first `steps` steps. Each job's order of sums is its own: which
+/// jobs go together does not change a bit.
 ///
 /// # Safety
 /// The machine has S's instructions; the slices have been through `backward` with this geometry; MR is its tile
 /// height; PW = 2 * LANES.
 #[inline(always)]
-pub unsafe fn run<S: Simd, const MR: usize>(geo: &Geometry, slices: &[Slice], steps: usize, job: &mut Job) {
-    job.sums.as_mut_slice().fill(0.0);
-    let panel = geo.isa.panel();
-    let sums = job.sums.ptr_mut();
-    let bias = sums.add(job.depth * panel);
+pub unsafe fn run<S: Simd, const MR: usize>(
+    geo: &Geometry,
+    slices: &[Slice],
+    steps: usize,
+    jobs: &mut [Job],
+) {
+    for job in &mut *jobs {
+        job.sums.as_mut_slice().fill(0.0);
+    }
     for slice in slices {
-        let width = slice.width;
-        let rows = geo.units * width;
-        let (tiles, tile_stride) = match job.source {
-            Source::Head => (slice.class_tiles.ptr(), geo.class_panels() * panel * width),
-            Source::Recurrent(layer) => (slice.layers[layer].records.ptr(), slice.record_stride),
-            Source::Input(layer) => (slice.layers[layer].records.ptr(), slice.record_stride),
-            Source::Characters => (slice.layers[0].records.ptr(), slice.record_stride),
-        };
-        let into_input = matches!(job.source, Source::Input(_) | Source::Characters);
-        let set = if geo.shape.cell == CellKind::Gru && into_input { geo.gate_panels() } else { 0 };
-        let tiles = tiles.add((set + job.panel) * panel * width);
         for from in (0..steps).step_by(STEPS) {
             let to = (from + STEPS).min(steps);
-            if job.source == Source::Characters {
-                for t in from..to {
-                    for lane in 0..slice.used {
-                        let row = tiles.add(t * tile_stride + lane * panel);
-                        add_row::<S>(sums.add(slice.ids[t * width + lane] as usize * panel), row);
-                    }
-                }
-            } else {
-                for block in 0..geo.shape.hidden.div_ceil(MR) {
-                    let mut acc = [[S::splat(0.0); 2]; MR];
-                    let at = sums.add(block * MR * panel);
-                    for i in 0..MR {
-                        for v in 0..2 {
-                            acc[i][v] = S::load(at.add(i * panel + v * S::LANES));
-                        }
-                    }
-                    for t in from..to {
-                        let x = match job.source {
-                            Source::Recurrent(layer) => slice.h_before(rows, layer, t),
-                            Source::Input(layer) => slice.output(rows, layer - 1, t),
-                            _ => slice.output(rows, geo.shape.layers - 1, t),
-                        };
-                        let x = x.as_ptr().add(block * MR * width);
-                        product::<S, MR>(&mut acc, x, width, tiles.add(t * tile_stride));
-                    }
-                    for i in 0..MR {
-                        for v in 0..2 {
-                            S::store(at.add(i * panel + v * S::LANES), acc[i][v]);
-                        }
-                    }
-                }
-            }
-            if job.source != Source::Characters {
-                for t in from..to {
-                    for lane in 0..slice.used {
-                        add_row::<S>(bias, tiles.add(t * tile_stride + lane * panel));
-                    }
-                }
+            for (i, job) in jobs.iter_mut().enumerate() {
+                part::<S, MR>(geo, slice, from..to, job, i == 0);
             }
         }
     }
-    if job.source == Source::Characters {
+    let panel = geo.isa.panel();
+    for job in jobs.iter_mut().filter(|job| job.source == Source::Characters) {
+        let sums = job.sums.ptr_mut();
         for id in 0..geo.shape.vocab {
-            add_row::<S>(bias, sums.add(id * panel));
+            add_row::<S>(sums.add(job.depth * panel), sums.add(id * panel));
+        }
+    }
+}
+
+/// One job's sums over some steps of a slice. What comes as many steps later is asked for: tiles, and by the first of some
+/// jobs the rows.
+#[inline(always)]
+unsafe fn part<S: Simd, const MR: usize>(
+    geo: &Geometry,
+    slice: &Slice,
+    steps: Range<usize>,
+    job: &mut Job,
+    first: bool,
+) {
+    let panel = geo.isa.panel();
+    let sums = job.sums.ptr_mut();
+    let width = slice.width;
+    let rows = geo.units * width;
+    let (tiles, tile_stride) = match job.source {
+        Source::Head => (slice.class_tiles.ptr(), geo.class_panels() * panel * width),
+        Source::Recurrent(layer) => (slice.layers[layer].records.ptr(), slice.record_stride),
+        Source::Input(layer) => (slice.layers[layer].records.ptr(), slice.record_stride),
+        Source::Characters => (slice.layers[0].records.ptr(), slice.record_stride),
+    };
+    let gru = geo.shape.cell == CellKind::Gru;
+    let into_input = matches!(job.source, Source::Input(_) | Source::Characters);
+    let set = if gru && into_input { geo.gate_panels() } else { 0 };
+    let tiles = tiles.add((set + job.panel) * panel * width);
+    if job.source == Source::Characters {
+        for t in steps {
+            for lane in 0..slice.used {
+                let row = tiles.add(t * tile_stride + lane * panel);
+                add_row::<S>(sums.add(slice.ids[t * width + lane] as usize * panel), row);
+            }
+        }
+        return;
+    }
+    let blocks = geo.shape.hidden.div_ceil(MR);
+    let lines = (panel * width / 16).div_ceil(blocks);
+    for block in 0..blocks {
+        let mut acc = [[S::splat(0.0); 2]; MR];
+        let at = sums.add(block * MR * panel);
+        for i in 0..MR {
+            for v in 0..2 {
+                acc[i][v] = S::load(at.add(i * panel + v * S::LANES));
+            }
+        }
+        for t in steps.clone() {
+            let x = match job.source {
+                Source::Recurrent(layer) => slice.h_before(rows, layer, t),
+                Source::Input(layer) => slice.output(rows, layer - 1, t),
+                _ => slice.output(rows, geo.shape.layers - 1, t),
+            };
+            let x = x.as_ptr().add(block * MR * width);
+            let later = tiles.wrapping_add((t + STEPS) * tile_stride + block * lines * 16);
+            for line in 0..lines {
+                S::soon(later.wrapping_add(16 * line));
+            }
+            if first {
+                for line in 0..MR * width / 16 {
+                    S::soon(x.wrapping_add(STEPS * rows + 16 * line));
+                }
+            }
+            product::<S, MR>(&mut acc, x, width, tiles.add(t * tile_stride));
+        }
+        for i in 0..MR {
+            for v in 0..2 {
+                S::store(at.add(i * panel + v * S::LANES), acc[i][v]);
+            }
+        }
+    }
+    // A recurrent bias is trained in a GRU alone.
+    if gru || !matches!(job.source, Source::Recurrent(_)) {
+        let bias = sums.add(job.depth * panel);
+        let mut sum = [S::load(bias), S::load(bias.add(S::LANES))];
+        for t in steps {
+            for lane in 0..slice.used {
+                let row = tiles.add(t * tile_stride + lane * panel);
+                for v in 0..2 {
+                    sum[v] = S::add(sum[v], S::load(row.add(v * S::LANES)));
+                }
+            }
+        }
+        for v in 0..2 {
+            S::store(bias.add(v * S::LANES), sum[v]);
         }
     }
 }
@@ -165,7 +225,7 @@ unsafe fn add_row<S: Simd>(to: *mut f32, row: *const f32) {
 
 /// The jobs' sums of one product, on their way into arena order.
 struct Sums<'a> {
-    panels: &'a [Job],
+    panels: Vec<&'a Job>,
     panel: usize,
     hidden: usize,
     /// G for gate rows, 0 for the head's classes.
@@ -175,9 +235,9 @@ struct Sums<'a> {
 
 impl<'a> Sums<'a> {
     fn of(geo: &Geometry, jobs: &'a [Job], source: Source, factor: f32) -> Sums<'a> {
-        let first = jobs.iter().position(|job| job.source == source).unwrap_or(0);
         let gates = if source == Source::Head { 0 } else { geo.gates };
-        Sums { panels: &jobs[first..], panel: geo.isa.panel(), hidden: geo.shape.hidden, gates, factor }
+        let panels = jobs.iter().filter(|job| job.source == source).collect();
+        Sums { panels, panel: geo.isa.panel(), hidden: geo.shape.hidden, gates, factor }
     }
 
     /// Column of the packed order, u * G + g for gates, of row g * H + u of the arena; the class itself for the head.

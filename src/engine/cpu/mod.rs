@@ -18,6 +18,8 @@ mod head;
 mod jobs;
 mod math;
 mod narrow;
+#[cfg(target_os = "linux")]
+mod pages;
 mod paths;
 mod sampler;
 #[cfg(target_arch = "x86_64")]

@@ -26,6 +26,9 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn load(p: *const f32) -> Self::V;
     /// Unaligned store.
     unsafe fn store(p: *mut f32, v: Self::V);
+    /// Asks for a cache line that will be read soon; any address will do.
+    #[inline(always)]
+    unsafe fn soon(_: *const f32) {}
     /// Numbers of a row's elements, one a lane, ready for [`Simd::pick`].
     type Picks: Copy;
     /// From LANES numbers.
@@ -347,6 +350,10 @@ mod x86 {
         type V = __m512;
         const LANES: usize = 16;
 
+        #[inline(always)]
+        unsafe fn soon(p: *const f32) {
+            _mm_prefetch::<_MM_HINT_T0>(p.cast())
+        }
         #[inline(always)]
         unsafe fn splat(x: f32) -> __m512 {
             _mm512_set1_ps(x)
