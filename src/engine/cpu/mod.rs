@@ -50,7 +50,7 @@ use geometry::Geometry;
 pub use geometry::Isa;
 use jobs::Jobs;
 use narrow::{Narrow, State};
-use paths::{Fresh, accepts};
+use paths::{Fresh, accepts, zeros};
 use space::Use;
 use update::{BLOCK, Step};
 use weights::Weights;
@@ -245,14 +245,6 @@ impl CpuEngine {
         self.unread.insert(self.tickets, stats);
         Ticket(self.tickets)
     }
-}
-
-/// `n` zeros, or the error that says what they were for.
-fn zeros(n: usize, what: &'static str) -> Result<Vec<f32>, EngineError> {
-    let mut values = Vec::new();
-    values.try_reserve_exact(n).map_err(|_| EngineError::OutOfMemory { what, needed: 4 * n as u64 })?;
-    values.resize(n, 0.0);
-    Ok(values)
 }
 
 impl Engine for CpuEngine {

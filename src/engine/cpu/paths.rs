@@ -22,6 +22,14 @@ pub fn accepts(stats: &Stats, hyper: &Hyper) -> bool {
     stats.grad_norm.is_finite() && loss.is_finite() && loss <= f64::from(hyper.skip_above)
 }
 
+/// `n` zeros, or the error that says what they were for.
+pub fn zeros(n: usize, what: &'static str) -> Result<Vec<f32>, EngineError> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(n).map_err(|_| EngineError::OutOfMemory { what, needed: 4 * n as u64 })?;
+    values.resize(n, 0.0);
+    Ok(values)
+}
+
 impl CpuEngine {
     /// Brings the arena up to date.
     pub(super) fn use_arena(&mut self) {
