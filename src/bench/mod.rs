@@ -1,10 +1,11 @@
 //! What `songrnn-fast bench` and `cargo bench` measure, and how.
 //!
 //! [`cases`] are what is measured; [`measure`] runs one on an engine; [`stats`] sums up its times; [`roofline`] counts
-//! its operations and holds them against [`peak`], what the processor can do at most; [`result`] makes rows of it in the
+//! its operations and holds them against [`peak`] and [`device_peak`], what the processor and a GPU can do at most; [`result`] makes rows of it in the
 //! columns of [`record`]; [`export`] and [`plot`] show them; [`peers`] and [`versus`] stand others beside them.
 
 pub mod cases;
+pub mod device_peak;
 pub mod export;
 pub mod measure;
 pub mod peak;
@@ -36,7 +37,7 @@ pub fn run(case: &Case, budget: &Budget, ceilings: &mut Ceilings, from: &Provena
     }
     match measure::measure(case, budget) {
         Ok(measured) => {
-            let ceiling = ceilings.of(&measured.info, case.threads.max(1));
+            let ceiling = ceilings.of(case, &measured.info);
             CaseResult::measured(case, &measured, ceiling, from)
         }
         Err(why) => CaseResult::refused(case, why.to_string()),
@@ -54,7 +55,7 @@ pub fn run_versus(
     let ran = feasible(case).and_then(|()| versus::pytorch(case, python, budget.repeats, budget.seconds));
     match ran {
         Ok((versus, measured)) => {
-            let ceiling = ceilings.of(&measured.info, case.threads.max(1));
+            let ceiling = ceilings.of(case, &measured.info);
             CaseResult { versus: Some(versus), ..CaseResult::measured(case, &measured, ceiling, from) }
         }
         Err(why) => CaseResult::refused(case, why),

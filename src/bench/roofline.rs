@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 
 use super::cases::{Case, What};
+use super::device_peak::{self, DevicePeak};
 use super::peak;
-use crate::engine::{EngineInfo, Precision};
+use crate::engine::{Device, EngineInfo, Precision};
 
 /// Most seconds spent on measuring one peak; less where cases take less.
 const SECONDS: f64 = 0.25;
@@ -56,6 +57,7 @@ pub struct Ceilings {
     f32: HashMap<(&'static str, usize), Option<f64>>,
     bf16: HashMap<usize, Option<f64>>,
     copy: HashMap<usize, f64>,
+    devices: HashMap<(usize, Precision), Option<DevicePeak>>,
 }
 
 /// The peak that a case is held against.
@@ -75,9 +77,24 @@ impl Ceilings {
         Ceilings { seconds: seconds.min(SECONDS), ..Ceilings::default() }
     }
 
-    /// The processor's peak for an engine and number of threads; None on a GPU, whose peak is not measured here. bf16
-    /// is held against the better of f32's and bf16's, whichever instructions the engine uses.
-    pub fn of(&mut self, info: &EngineInfo, threads: usize) -> Option<Ceiling> {
+    /// The peak of what a case ran on: of the processor on as many threads, or of products by the GPU's library in the same
+    /// number format; None where none can be measured. On the processor bf16 is held against the better of f32's and
+    /// bf16's, whichever instructions the engine uses.
+    pub fn of(&mut self, case: &Case, info: &EngineInfo) -> Option<Ceiling> {
+        if let (Device::Cuda(ordinal), "cuda") = (case.device, info.name) {
+            let measure = || {
+                let driver = crate::engine::open_cuda(ordinal).ok()?;
+                device_peak::measure(&driver, info.precision).ok()?
+            };
+            let peak = (*self.devices.entry((ordinal, info.precision)).or_insert_with(measure))?;
+            let of = match info.precision {
+                Precision::F32 => "f32 products of cuBLASLt",
+                Precision::Bf16 => "bf16 products of cuBLASLt",
+                Precision::F16 => "f16 products of cuBLASLt",
+            };
+            return Some(Ceiling { gflops: peak.gflops, of, copy_gb_s: peak.copy_gb_s });
+        }
+        let threads = case.threads.max(1);
         let tier = info.tier.filter(|_| info.name == "cpu")?;
         let seconds = self.seconds;
         let own = || peak::f32_gflops(tier, threads, seconds);
@@ -137,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_has_no_ceiling_here() {
+    fn a_gpu_that_is_not_there_has_no_ceiling() {
         let info = EngineInfo {
             name: "cuda",
             detail: String::new(),
@@ -147,6 +164,7 @@ mod tests {
             note: None,
             chosen: None,
         };
-        assert_eq!(Ceilings::default().of(&info, 1), None);
+        let case = Case { device: Device::Cuda(usize::MAX), ..Case::PAPER };
+        assert_eq!(Ceilings::default().of(&case, &info), None);
     }
 }
