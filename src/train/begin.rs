@@ -18,7 +18,7 @@ use super::state::{Finish, LoopState};
 use super::trainer::Trainer;
 use crate::config::{CONFIG, RunConfig};
 use crate::corpus::{TrainStreams, Vocab};
-use crate::engine::{Engine, EngineError, EngineInfo, EngineSpec, EngineState};
+use crate::engine::{Device, Engine, EngineError, EngineInfo, EngineSpec, EngineState};
 use crate::model::file::LAST;
 use crate::model::init;
 
@@ -176,6 +176,9 @@ fn assemble(
     if checkpoint.is_some() {
         // A run that goes on keeps its kernels; where none were chosen by timing, the rule that chose is asked again.
         spec.chunk = None;
+    }
+    if spec.chunk.is_some() && spec.device != Device::Cpu && crate::engine::gpus().is_ok() {
+        progress.say("choosing kernels; where this shape is new on this GPU each way is timed once, which can take a minute");
     }
     let mut engine = build(&spec)?;
     if let Some(chosen) = engine.info().chosen {

@@ -11,6 +11,26 @@ use crate::engine::Precision;
 use crate::model::CellKind;
 use crate::rng;
 
+/// One k of a product; the pointers go on to the next. A macro, so that the sums stay in registers.
+macro_rules! multiply {
+    ($S:ty, $A:expr, $B:expr, $NV:expr, $sum:ident, $w:ident, $x:ident) => {
+        let mut column = [<$S>::splat(0.0); $NV];
+        for v in 0..$NV {
+            column[v] = <$S>::load($x.add(v * <$S>::LANES));
+        }
+        for i in 0..$A {
+            for g in 0..$B {
+                let weight = <$S>::splat(*$w.add(i * $B + g));
+                for v in 0..$NV {
+                    $sum[i][g][v] = <$S>::fma(weight, column[v], $sum[i][g][v]);
+                }
+            }
+        }
+        $w = $w.add($A * $B);
+        $x = $x.add($NV * <$S>::LANES);
+    };
+}
+
 /// acc[i][g][v] += sum over k of w[k][i][g] * x[k][v]; `w` is packed [n][A][B], `x` is [n][W].
 #[inline(always)]
 pub unsafe fn product<S: Simd, const A: usize, const B: usize, const NV: usize>(
@@ -22,20 +42,7 @@ pub unsafe fn product<S: Simd, const A: usize, const B: usize, const NV: usize>(
     // A local copy, so that the accumulators live in registers and not behind the reference.
     let mut sum = *acc;
     for _ in 0..n {
-        let mut column = [S::splat(0.0); NV];
-        for v in 0..NV {
-            column[v] = S::load(x.add(v * S::LANES));
-        }
-        for i in 0..A {
-            for g in 0..B {
-                let weight = S::splat(*w.add(i * B + g));
-                for v in 0..NV {
-                    sum[i][g][v] = S::fma(weight, column[v], sum[i][g][v]);
-                }
-            }
-        }
-        w = w.add(A * B);
-        x = x.add(NV * S::LANES);
+        multiply!(S, A, B, NV, sum, w, x);
     }
     *acc = sum;
 }
@@ -58,20 +65,7 @@ pub unsafe fn product_asking<S: Simd, const A: usize, const B: usize, const NV: 
         S::soon(soon);
         soon = soon.wrapping_add(16);
         for _ in 0..between {
-            let mut column = [S::splat(0.0); NV];
-            for v in 0..NV {
-                column[v] = S::load(x.add(v * S::LANES));
-            }
-            for i in 0..A {
-                for g in 0..B {
-                    let weight = S::splat(*w.add(i * B + g));
-                    for v in 0..NV {
-                        sum[i][g][v] = S::fma(weight, column[v], sum[i][g][v]);
-                    }
-                }
-            }
-            w = w.add(A * B);
-            x = x.add(NV * S::LANES);
+            multiply!(S, A, B, NV, sum, w, x);
         }
     }
     *acc = sum;
