@@ -110,6 +110,8 @@ pub struct CudaEngine {
     /// What timing chose, and what there is to say of it.
     chosen: Option<KernelChoice>,
     note: Option<String>,
+    /// Why the library's calls cannot be captured, once that has shown: they are enqueued one by one from then on.
+    uncaptured: Option<String>,
     plan: Box<dyn RnnPlan>,
     layout: Layout,
     queue: Queue,
@@ -172,6 +174,7 @@ impl CudaEngine {
             _partials: partials,
             chosen: None,
             note: None,
+            uncaptured: None,
         })
     }
 
@@ -266,8 +269,8 @@ impl CudaEngine {
         let pieces = pieces.as_ref();
         let pass =
             Pass { queue: &self.queue, plan, layout, memory: &self.memory, space, carried, dropout, pieces };
-        if pieces.is_some() {
-            // The calls depend on where tunes start: nothing that could be replayed.
+        if pieces.is_some() || (space.input.library && self.uncaptured.is_some()) {
+            // Where tunes start inside the chunk the calls depend on it: nothing that could be replayed.
             return Ok(enqueue(&pass, kind)?);
         }
         let key = GraphKey { kind, steps: chunk.steps, streams };
@@ -279,9 +282,18 @@ impl CudaEngine {
             if place.graphs.len() >= MOST_GRAPHS {
                 place.graphs.clear();
             }
-            let graph = Graph::capture(driver, || enqueue(&pass, kind))?;
-            graph.launch()?;
-            place.graphs.insert(key, graph);
+            match Graph::capture(driver, || enqueue(&pass, kind)) {
+                Ok(graph) => {
+                    graph.launch()?;
+                    place.graphs.insert(key, graph);
+                }
+                // A library may have calls that cannot be captured; ours can.
+                Err(why) if space.input.library => {
+                    self.uncaptured = Some(why.to_string());
+                    enqueue(&pass, kind)?;
+                }
+                Err(why) => return Err(why.into()),
+            }
         }
         Ok(())
     }
@@ -348,7 +360,13 @@ impl Engine for CudaEngine {
             tier: Some(self.plan.tier()),
             device: facts.for_people(),
             precision: self.queue.precision,
-            note: self.note.clone(),
+            note: match (&self.note, &self.uncaptured) {
+                (note, None) => note.clone(),
+                (note, Some(why)) => Some(format!(
+                    "{}cuDNN's calls could not be captured in a graph and are enqueued one by one: {why}",
+                    note.as_ref().map_or(String::new(), |note| format!("{note}; "))
+                )),
+            },
             chosen: self.chosen,
         }
     }

@@ -16,7 +16,7 @@ use cudarc::driver::sys::CUstream;
 use self::descriptors::{DataDescriptor, Layers, TensorDescriptor};
 use super::kernels::relaxed;
 use super::library;
-use super::memory::ContextHandle;
+use super::memory::{ContextHandle, Released, allocate, free};
 use crate::engine::cuda::driver::recurrent::{
     Algorithm, RnnData, RnnGradients, RnnId, RnnLibrary, RnnSpace, RnnSpec, Sequences, WeightPlace,
     WeightSpace,
@@ -33,6 +33,7 @@ pub struct Dnn {
 
 struct State {
     handle: dnn::cudnnHandle_t,
+    stream: CUstream,
     layers: HashMap<u64, Opened>,
     next: u64,
 }
@@ -58,7 +59,7 @@ impl Dnn {
         let mut handle = std::ptr::null_mut();
         // SAFETY: writes one handle; the context is current.
         check("cudnnCreate", unsafe { dnn::cudnnCreate(&mut handle) }).map_err(words)?;
-        let state = State { handle, layers: HashMap::new(), next: 0 };
+        let state = State { handle, stream, layers: HashMap::new(), next: 0 };
         let library = Dnn { context, version: format!("cuDNN {version}"), state: Mutex::new(state) };
         // SAFETY: the handle was just made, the stream lives as long as the driver.
         check("cudnnSetStream", unsafe { dnn::cudnnSetStream(handle, stream.cast()) }).map_err(words)?;
@@ -80,6 +81,15 @@ impl Drop for Dnn {
         state.layers.clear();
         // SAFETY: made in `open`, destroyed once; the driver has waited for the stream.
         unsafe { dnn::cudnnDestroy(state.handle) };
+    }
+}
+
+/// Device memory that is given back when dropped, after all that was enqueued.
+struct Lent(Address, CUstream);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        free(self.1, &[Released::Device(self.0)]);
     }
 }
 
@@ -148,10 +158,12 @@ impl RnnLibrary for Dnn {
 
     fn weight_space(&self, rnn: RnnId) -> Result<WeightSpace, DriverError> {
         let mut state = self.enter()?;
+        let stream = state.stream;
         let (handle, opened) = opened(&mut state, rnn)?;
         let RnnSpec { cell, precision, inputs, units, layers, .. } = opened.spec;
-        // Nothing is read or written at this address: places are told relative to it.
-        let base = 1 << 20;
+        // Places are told as addresses in a weight space; nothing of it is read or written here.
+        let lent = Lent(allocate(opened.weights.max(1))?, stream);
+        let base = lent.0 as usize;
         let mut places = Vec::new();
         for layer in 0..layers {
             for product in 0..products(cell) {
