@@ -188,7 +188,10 @@ impl RnnLibrary for Dnn {
                 let size = if precision == crate::engine::Precision::F32 { 4 } else { 2 };
                 let offset = |what: &str, address: *mut c_void, elements: usize| {
                     let offset = (address as usize).wrapping_sub(base);
-                    if address.is_null() || offset + elements * size > opened.weights || offset % size != 0 {
+                    if address.is_null()
+                        || offset + elements * size > opened.weights
+                        || !offset.is_multiple_of(size)
+                    {
                         let meaning =
                             format!("{what} {product} of layer {layer} lies outside the weight space");
                         return Err(DriverError::Failed { call: "cudnnGetRNNWeightParams".into(), meaning });
