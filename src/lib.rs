@@ -18,4 +18,6 @@ pub mod model;
 pub mod optim;
 pub mod rng;
 pub mod sample;
+pub mod study;
 pub mod train;
+pub mod viz;

@@ -7,13 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::record::{Row, significant};
-
-/// Okabe and Ito 2008, yellow last: it is faint on white.
-const COLOURS: [&str; 8] =
-    ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00", "#F0E442"];
-
-/// Family of the font; the PNG is drawn with the first.
-const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
+pub use crate::viz::svg::png;
+use crate::viz::svg::{ADVANCE, COLOURS, FONT, escape, text};
 
 /// Width of a panel's frame, and of what is around it for labels, pixels.
 const WIDTH: f64 = 460.0;
@@ -27,9 +22,6 @@ const TITLE: f64 = 44.0;
 const LEGEND: f64 = 22.0;
 /// Most panels beside each other.
 const ACROSS: usize = 3;
-/// Average advance of a character of the font, in em: what room a label needs.
-const ADVANCE: f64 = 0.62;
-
 /// One line of a panel: H and ms of its points, in order of H.
 type Points = Vec<(f64, f64)>;
 
@@ -53,10 +45,6 @@ fn gather(rows: &[Row]) -> Panels {
         line.sort_by(|a, b| a.0.total_cmp(&b.0));
     }
     panels
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// What an axis shows: from, to, and where its ticks are.
@@ -114,14 +102,6 @@ fn label(value: f64) -> String {
     }
     let text = significant(value, 3);
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').into() } else { text }
-}
-
-fn text(out: &mut String, x: f64, y: f64, anchor: &str, size: f64, words: &str) {
-    let words = escape(words);
-    let _ = writeln!(
-        out,
-        r##"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}" font-size="{size}" fill="#222">{words}</text>"##
-    );
 }
 
 /// The marker of a number format around a point.
@@ -261,20 +241,6 @@ fn panel(
             marker(out, precision, x, y, colour(engine));
         }
     }
-}
-
-/// An SVG as PNG, twice as many pixels each way. The font is carried along: none of the system's is needed.
-pub fn png(svg: &str) -> Result<Vec<u8>, String> {
-    use resvg::{tiny_skia, usvg};
-    const SCALE: f32 = 2.0;
-    let mut options = usvg::Options { font_family: "DejaVu Sans".into(), ..usvg::Options::default() };
-    options.fontdb_mut().load_font_data(dejavu::sans::regular().to_vec());
-    let tree = usvg::Tree::from_str(svg, &options).map_err(|why| format!("the plot's SVG: {why}"))?;
-    let size = tree.size().to_int_size().scale_by(SCALE).ok_or("the plot has no size")?;
-    let mut pixels =
-        tiny_skia::Pixmap::new(size.width(), size.height()).ok_or("the plot is too large for memory")?;
-    resvg::render(&tree, tiny_skia::Transform::from_scale(SCALE, SCALE), &mut pixels.as_mut());
-    pixels.encode_png().map_err(|why| format!("the plot's PNG: {why}"))
 }
 
 #[cfg(test)]

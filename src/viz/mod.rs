@@ -1,0 +1,4 @@
+//! Pictures and pages: SVG and PNG ([`svg`]), charts, heatmaps of neurons, the report page ([`page`]).
+
+pub mod page;
+pub mod svg;

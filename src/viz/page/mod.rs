@@ -1,0 +1,3 @@
+//! The report page: one self-contained HTML file that works offline, made of [`data::PageData`].
+
+pub mod data;
