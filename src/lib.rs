@@ -15,6 +15,7 @@ pub mod engine;
 pub mod files;
 pub mod machine;
 pub mod model;
+pub mod neurons;
 pub mod optim;
 pub mod rng;
 pub mod sample;
