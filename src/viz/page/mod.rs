@@ -1,3 +1,6 @@
-//! The report page: one self-contained HTML file that works offline, made of [`data::PageData`].
+//! The report page: one self-contained HTML file that works offline, made of [`data::PageData`] by [`render()`].
 
 pub mod data;
+mod render;
+
+pub use render::{RenderOptions, render};
