@@ -57,13 +57,13 @@ function curvesOf(experiment) {
   function draw() {
     const width = Math.max(280, box.clientWidth || 760);
     const height = clamp(width * 0.5, 240, 400);
-    const margin = { left: 46, right: 14, top: 12, bottom: 38 };
+    const margin = { left: 46, right: 14, top: 26, bottom: 34 };
     const visible = variants.filter((v) => v.shown);
     const active = Object.keys(parts).filter((part) => parts[part]);
     const all = visible.flatMap((v) => v.seeds.flatMap((c) => active.flatMap((part) => points(c, part))));
     const lastEpoch = Math.max(1, ...all.map((p) => p[0]));
     // The first epochs fall from far above: unless the whole is asked for, the scale is made for what comes after.
-    const late = whole ? all : all.filter((p) => p[0] > lastEpoch * 0.08);
+    const late = whole ? all : all.filter((p) => p[0] > lastEpoch * 0.15);
     const values = [...(late.length ? late : all).map((p) => p[1]), ...lines.map((l) => l[1])];
     let [low, high] = values.length ? [Math.min(...values), Math.max(...values)] : [0, 1];
     const room = (high - low) * 0.05 || 0.05;
@@ -102,18 +102,17 @@ function curvesOf(experiment) {
       ]),
       xTicks.map((v) => s('text', { class: 'tick', x: x(v), y: height - margin.bottom + 18, 'text-anchor': 'middle' }, String(v))),
       s('text', { class: 'axis', x: width - margin.right, y: height - 4, 'text-anchor': 'end' }, 'epoch'),
-      s('text', { class: 'axis', x: 0, y: height - 4 }, 'nats a character'),
+      s('text', { class: 'axis', x: 0, y: 12 }, 'loss, nats a character'),
+      lines.map(([, value]) => s('line', { class: 'reference', x1: margin.left, x2: width - margin.right, y1: y(value), y2: y(value) })),
+      inside,
       lines.map(([name, value]) => {
         const at = y(value);
         // Labels of lines that are close stand below theirs.
         const below = labelled.some((other) => Math.abs(other - at) < 13 && other <= at + 13);
         labelled = [...labelled, at];
-        return [
-          s('line', { class: 'reference', x1: margin.left, x2: width - margin.right, y1: at, y2: at }),
-          s('text', { class: 'reference', x: width - margin.right, y: at + (below ? 12 : -4), 'text-anchor': 'end' }, `${name} ${number(value, 2)}`),
-        ];
+        return s('text', { class: 'reference', x: width - margin.right, y: at + (below ? 12 : -4), 'text-anchor': 'end' }, `${name} ${number(value, 2)}`);
       }),
-      inside, mark);
+      mark);
     if (cursor !== null) moveTo(cursor);
     else legends();
   }

@@ -21,7 +21,13 @@ function fill(node, attributes, children) {
 }
 
 // h('p', {class: 'note', onclick: f}, 'text', node, [more])
-const h = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
+let fields = 0;
+function h(tag, attributes, ...children) {
+  const node = fill(document.createElement(tag), attributes, children);
+  // Browsers report controls without a name as mistakes of forms.
+  if ((tag === 'input' || tag === 'select') && !node.name) node.name = `field-${fields++}`;
+  return node;
+}
 const s = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
 // A text that may be written in any direction, apart from what stands around it.

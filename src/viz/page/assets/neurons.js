@@ -123,7 +123,7 @@ function neuronsSection(data) {
       return { name, bar, p, node: h('li', null, name, h('span', { class: 'track' }, bar), p) };
     }),
   };
-  const hint = h('p', { class: 'note', text: 'Point at a character, or tab into the text and use the arrow keys.' });
+  const hint = h('p', { class: 'note', text: 'Point at a character or tap it; or tab into the text and use the arrow keys.' });
   const facts = h('div', { class: 'facts', hidden: true },
     h('dl', null, h('div', null, h('dt', null, 'character'), h('dd', null, parts.char)),
       h('div', null, h('dt', null, 'activation'), h('dd', null, parts.value)),

@@ -34,7 +34,7 @@ function pianoRoll(tune, seek) {
   function draw() {
     const room = Math.max(200, lane.clientWidth || 700);
     // Notes stay wide enough to be seen; a long tune scrolls.
-    perSecond = Math.min(Math.max(room / seconds, 22), 30000 / seconds);
+    perSecond = Math.min(Math.max(room / seconds, 42), 30000 / seconds);
     const width = seconds * perSecond;
     roll.setAttribute('width', width);
     const rows = [];
@@ -42,7 +42,9 @@ function pianoRoll(tune, seek) {
       if (isBlack(pitch)) rows.push(s('rect', { class: 'black', x: 0, y: y(pitch), width, height: row }));
       if (pitch % 12 === 11) rows.push(s('line', { class: 'octave', x1: 0, x2: width, y1: y(pitch), y2: y(pitch) }));
     }
-    const sparse = Math.max(1, Math.ceil(26 / ((width / Math.max(1, bars.length)) || 26)));
+    // A number where the last one leaves room for it.
+    let numbered = -Infinity;
+    const roomFor = (x) => x - numbered >= 20 && (numbered = x, true);
     const rectOf = (note, kind) => {
       const rect = s('rect', { class: kind, x: note.at * perSecond + 0.5, y: y(note.pitch) + 0.5, width: Math.max(1.5, note.length * perSecond - 1), height: row - 1, rx: 1.5 });
       rects.set(note, rect);
@@ -52,7 +54,7 @@ function pianoRoll(tune, seek) {
     replace(roll, rows,
       bars.map((at, i) => [
         s('line', { class: 'bar', x1: at * perSecond, x2: at * perSecond, y1: top - 4, y2: height }),
-        i % sparse === 0 ? s('text', { class: 'barnumber', x: at * perSecond + 3, y: 10 }, String(i + 1)) : null,
+        roomFor(at * perSecond) ? s('text', { class: 'barnumber', x: at * perSecond + 3, y: 10 }, String(i + 1)) : null,
       ]),
       chords.slice(0, MOST_DRAWN).map((n) => rectOf(n, 'chord')),
       melody.slice(0, MOST_DRAWN).map((n) => rectOf(n, 'note')),

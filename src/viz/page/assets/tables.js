@@ -9,7 +9,8 @@ function leading(cell) {
 
 const isNumeric = (cells) => {
   const some = cells.filter((cell) => /[^\s\u2013\u2014-]/.test(String(cell)));
-  return some.length > 0 && some.every((cell) => leading(cell) !== null);
+  const shape = /^[-+\u2212]?[\d.,\u202f\u00a0 ]+\s*(%|\u00b1.*|\(.*\)|[a-z/]+)?$/i;
+  return some.length > 0 && some.every((cell) => shape.test(String(cell).trim()));
 };
 
 // In this order numbers come before texts and missing cells last, whichever way the column is turned.
