@@ -81,7 +81,8 @@ pub fn render(data: &PageData, options: &RenderOptions) -> String {
     let inlined = abcjs.map(|source| format!("<script id=\"abcjs\">{source}</script>\n")).unwrap_or_default();
     let shell = include_str!("assets/shell.html");
     // The parts are put in one by one between the marks of the shell, so that no part is searched for marks.
-    let mut page = String::with_capacity(shell.len() + json.len() + style.len() + script.len() + inlined.len() + 4096);
+    let mut page =
+        String::with_capacity(shell.len() + json.len() + style.len() + script.len() + inlined.len() + 4096);
     for piece in shell.split("{{") {
         let (mark, rest) = piece.split_once("}}").unwrap_or(("", piece));
         match mark {
@@ -123,8 +124,8 @@ fn script_text(source: &str) -> String {
         let (before, from) = rest.split_at(at);
         out.push_str(before);
         let after = &from[1..];
-        let tag = after.get(..7).is_some_and(|t| t.eq_ignore_ascii_case("/script"))
-            || after.starts_with("!--");
+        let tag =
+            after.get(..7).is_some_and(|t| t.eq_ignore_ascii_case("/script")) || after.starts_with("!--");
         out.push_str(if tag { "\\x3c" } else { "<" });
         rest = after;
     }

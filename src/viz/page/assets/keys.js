@@ -39,7 +39,7 @@ function listenToKeys(help, neurons) {
     if (event.key === '?') help.showModal();
     else if (event.key === ' ' && tunesState.choose && !pressable && player.seconds > 0) {
       if (!event.repeat) player.toggle();
-    } else if (event.key === 'Escape' && player.playing) player.stop();
+    } else if (event.key === 'Escape' && (player.playing || player.position > 0)) player.stop();
     else if ((event.key === '[' || event.key === ']') && tunesState.controls) {
       tunesState.controls.tempo.set(clamp(Math.round(player.rate * 100) + (event.key === ']' ? 10 : -10), 25, 400));
     } else if (neurons && (target === document.body || target.id === 'main') && inView(neurons.node)) {
