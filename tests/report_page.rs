@@ -38,7 +38,8 @@ fn the_page_is_quiet_and_whole_in_both_themes_and_widths() {
         browser.size(width, height);
         browser.eval("new Promise((done) => setTimeout(done, 250))");
         papers.push(browser.text("getComputedStyle(document.body).backgroundColor"));
-        let wide = browser.eval("document.documentElement.scrollWidth - document.documentElement.clientWidth");
+        let wide =
+            browser.eval("document.documentElement.scrollWidth - document.documentElement.clientWidth");
         assert_eq!(wide, 0, "the page scrolls sideways at {width}");
         if let Some(shots) = std::env::var_os("SONGRNN_SCREENSHOTS") {
             let name = format!("{scheme}-{width}.png");
@@ -101,7 +102,15 @@ fn hostile_texts_make_no_element_and_open_nothing() {
     let count = browser.eval("document.querySelectorAll('img, b, script:not(#data), iframe, object').length");
     assert_eq!(count, 1, "the page's own script and nothing else");
     assert_eq!(browser.text("document.title"), clean.replace('\u{2028}', "\u{2028}"));
-    for place in ["h1 bdi", ".tune h3 bdi", ".origin bdi", ".sentence", "ul.facts bdi", "#discussion h3 bdi", ".verdict dt bdi"] {
+    for place in [
+        "h1 bdi",
+        ".tune h3 bdi",
+        ".origin bdi",
+        ".sentence",
+        "ul.facts bdi",
+        "#discussion h3 bdi",
+        ".verdict dt bdi",
+    ] {
         assert_eq!(browser.text(&format!("document.querySelector('{place}').textContent")), clean, "{place}");
     }
     let isolated = browser.eval(
@@ -112,7 +121,10 @@ fn hostile_texts_make_no_element_and_open_nothing() {
     browser.key(" ");
     browser.until("document.querySelector('.abc .on') !== null");
     let sounding = browser.text("document.querySelector('.abc .on').textContent");
-    assert!(["A", "B", "c", "d"].contains(&sounding.trim()), "{sounding}: offsets count the characters replaced");
+    assert!(
+        ["A", "B", "c", "d"].contains(&sounding.trim()),
+        "{sounding}: offsets count the characters replaced"
+    );
     browser.key(" ");
     let wide = browser.eval("document.documentElement.scrollWidth - document.documentElement.clientWidth");
     assert_eq!(wide, 0);
@@ -177,4 +189,3 @@ fn curves_tell_values_and_tables_sort() {
     assert_eq!(browser.eval("document.querySelector('dialog').open"), false);
     browser.assert_quiet();
 }
-

@@ -119,7 +119,9 @@ impl Browser {
             let message = match self.messages.recv_timeout(left) {
                 Ok(message) => message,
                 Err(RecvTimeoutError::Timeout) => panic!("no answer to {method} in {PATIENCE:?}"),
-                Err(RecvTimeoutError::Disconnected) => panic!("the browser ended before it answered {method}"),
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("the browser ended before it answered {method}")
+                }
             };
             if message["id"] == id {
                 assert!(message["error"].is_null(), "{method}: {}", message["error"]);
@@ -195,7 +197,10 @@ impl Browser {
             down["text"] = json!("\r");
         }
         self.call("Input.dispatchKeyEvent", down);
-        self.call("Input.dispatchKeyEvent", json!({"type": "keyUp", "key": key, "windowsVirtualKeyCode": code}));
+        self.call(
+            "Input.dispatchKeyEvent",
+            json!({"type": "keyUp", "key": key, "windowsVirtualKeyCode": code}),
+        );
     }
 
     /// The middle of the first element of a selector, scrolled into the window.
@@ -251,7 +256,8 @@ impl Browser {
     /// The whole page as PNG.
     pub fn screenshot(&mut self) -> Vec<u8> {
         use base64::Engine as _;
-        let answer = self.call("Page.captureScreenshot", json!({"captureBeyondViewport": true, "format": "png"}));
+        let answer =
+            self.call("Page.captureScreenshot", json!({"captureBeyondViewport": true, "format": "png"}));
         base64::engine::general_purpose::STANDARD.decode(answer["data"].as_str().unwrap()).unwrap()
     }
 
@@ -275,7 +281,8 @@ impl Browser {
         }
         let files: Vec<&Value> =
             self.events.iter().filter(|(m, _)| m == "Network.requestWillBeSent").map(|(_, w)| w).collect();
-        let documents = files.iter().filter(|w| w["request"]["url"].as_str().unwrap().starts_with("file:")).count();
+        let documents =
+            files.iter().filter(|w| w["request"]["url"].as_str().unwrap().starts_with("file:")).count();
         assert_eq!(documents, 1, "only the report itself is read: {files:?}");
     }
 }

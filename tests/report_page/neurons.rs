@@ -18,7 +18,8 @@ fn arrow_keys_flip_neurons_and_pointing_tells_what_was_expected() {
     ];
     let neurons = pages::neurons(2, 40, &texts);
     let ranking = neurons.ranking.clone();
-    let data = PageData { title: "Neurons".to_owned(), neurons: Some(neurons.clone()), ..PageData::default() };
+    let data =
+        PageData { title: "Neurons".to_owned(), neurons: Some(neurons.clone()), ..PageData::default() };
     open(&mut browser, &folder, &data, &RenderOptions::default());
     let unit = |b: &mut Browser| {
         let at = b.eval("[document.querySelectorAll('.pick select')[1].selectedIndex, Number(document.querySelector('input[type=number]').value)]");
@@ -40,12 +41,16 @@ fn arrow_keys_flip_neurons_and_pointing_tells_what_was_expected() {
     let surprisal = browser.text("document.querySelectorAll('.info dd')[2].textContent");
     assert_eq!(surprisal, format!("{:.2} nats", neurons.texts[0].surprisal[10]));
     let names = browser.eval("[...document.querySelectorAll('.info li .name')].map((n) => n.textContent)");
-    assert_eq!(names, json!([neurons.texts[0].chars[10], "\u{21b5} line end", "end of tune", "\u{2423} space", "A"]));
+    assert_eq!(
+        names,
+        json!([neurons.texts[0].chars[10], "\u{21b5} line end", "end of tune", "\u{2423} space", "A"])
+    );
     let p = browser.text("document.querySelector('.info li .value').textContent");
     assert_eq!(p, format!("{:.2}", neurons.texts[0].top[10][0].1));
 
     // Left and right, from a page where nothing has the focus; the value under the pointer follows.
-    let colours = browser.eval("[...document.querySelectorAll('.cells span')].map((s) => s.style.background)");
+    let colours =
+        browser.eval("[...document.querySelectorAll('.cells span')].map((s) => s.style.background)");
     browser.key("ArrowRight");
     assert_eq!(unit(&mut browser), (layer, u + 1));
     assert_eq!(value(&mut browser), shown(kind(0), layer, 10, u + 1));
@@ -81,7 +86,12 @@ fn arrow_keys_flip_neurons_and_pointing_tells_what_was_expected() {
     browser.key("ArrowDown");
     // "X:1\nK:D\n" are eight characters; the second of the third line is the ninth of the text, counted from 0.
     assert_eq!(browser.text("document.querySelector('.info dd').textContent"), "G");
-    assert_eq!(browser.eval("[...document.querySelectorAll('.cells span')].findIndex((s) => s.classList.contains('at'))"), 9);
+    assert_eq!(
+        browser.eval(
+            "[...document.querySelectorAll('.cells span')].findIndex((s) => s.classList.contains('at'))"
+        ),
+        9
+    );
     assert_eq!(browser.text("document.querySelector('.info').getAttribute('aria-live')"), "polite");
 
     // A row of the ranking opens its neuron; another text shows the same neuron.
@@ -102,8 +112,9 @@ fn a_large_model_stays_small_and_flipping_only_restyles_one_text() {
     let _turn = turn();
     let Some((mut browser, folder)) = start("a 3x512 model") else { return };
     let line = "GABc dedB | \"Am\"cdef g2fe | ^F2A2 d'2c' | z4 ||\n";
-    let texts: Vec<(String, String)> =
-        (0..4).map(|i| (format!("Tune {i}"), format!("X:{i}\nK:D\n{}", line.repeat(9))[..400].to_owned())).collect();
+    let texts: Vec<(String, String)> = (0..4)
+        .map(|i| (format!("Tune {i}"), format!("X:{i}\nK:D\n{}", line.repeat(9))[..400].to_owned()))
+        .collect();
     let mut data = pages::full();
     data.neurons = Some(pages::neurons(3, 512, &texts));
     let size = open(&mut browser, &folder, &data, &RenderOptions::default());
@@ -128,4 +139,3 @@ fn a_large_model_stays_small_and_flipping_only_restyles_one_text() {
     assert!(browser.text("document.querySelector('.place').textContent").ends_with(" of 1536"));
     browser.assert_quiet();
 }
-

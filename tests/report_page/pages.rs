@@ -30,7 +30,9 @@ pub fn midi_notes(bytes: &[u8]) -> (Vec<Heard>, Vec<Heard>) {
             now += u64::from(event.delta.as_int());
             match event.kind {
                 TrackEventKind::Meta(MetaMessage::TrackName(name)) => chords = name == b"chords",
-                TrackEventKind::Meta(MetaMessage::Tempo(t)) => tempos.push((now, f64::from(t.as_int()) / 1e6)),
+                TrackEventKind::Meta(MetaMessage::Tempo(t)) => {
+                    tempos.push((now, f64::from(t.as_int()) / 1e6))
+                }
                 TrackEventKind::Midi { message: MidiMessage::NoteOn { key, vel }, .. } if vel > 0 => {
                     down.push((now, key.as_int()));
                 }
@@ -60,7 +62,11 @@ pub fn midi_notes(bytes: &[u8]) -> (Vec<Heard>, Vec<Heard>) {
         found
             .iter()
             .filter(|n| n.3 == chords)
-            .map(|&(from, to, pitch, _)| Heard { at: seconds(from), length: seconds(to) - seconds(from), pitch })
+            .map(|&(from, to, pitch, _)| Heard {
+                at: seconds(from),
+                length: seconds(to) - seconds(from),
+                pitch,
+            })
             .collect()
     };
     (part(false), part(true))
@@ -150,7 +156,9 @@ pub fn neurons(layers: usize, hidden: usize, texts: &[(String, String)]) -> Neur
         let top = chars.iter().enumerate().map(|(t, c)| {
             let p = 0.2 + 0.7 * noise(5, t) as f32;
             let others = ["\n", "<end>", " ", "A"].into_iter().zip([0.5, 0.25, 0.12, 0.06]);
-            std::iter::once((c.clone(), p)).chain(others.map(|(o, s)| (o.to_owned(), (1.0 - p) * s))).collect()
+            std::iter::once((c.clone(), p))
+                .chain(others.map(|(o, s)| (o.to_owned(), (1.0 - p) * s)))
+                .collect()
         });
         NeuronText {
             title: title.clone(),
@@ -161,7 +169,8 @@ pub fn neurons(layers: usize, hidden: usize, texts: &[(String, String)]) -> Neur
             chars,
         }
     };
-    let labels = ["inside a chord symbol", "header", "bar line", "first beat of the bar", "octave mark", "ending"];
+    let labels =
+        ["inside a chord symbol", "header", "bar line", "first beat of the bar", "octave mark", "ending"];
     let ranking = (0..24).map(|i| {
         let (layer, unit) = (i % layers, (i * 7) % hidden);
         let kind = if i % 3 == 0 { "h" } else { "c" };
@@ -256,11 +265,23 @@ fn tune_set(temperature: f64) -> TuneSet {
         tunes: 100,
         folder: None,
         measures: vec![
-            measure("parses", "parse without an error", "share", (1.05 - 0.3 * temperature).clamp(0.0, 1.0), 0.99),
+            measure(
+                "parses",
+                "parse without an error",
+                "share",
+                (1.05 - 0.3 * temperature).clamp(0.0, 1.0),
+                0.99,
+            ),
             measure("bars_filled", "bars that fill their meter", "share", 0.97 - 0.22 * temperature, 0.94),
             measure("key_fit", "notes that fit the key", "share", 0.99 - 0.1 * temperature, 0.96),
             measure("length", "length", "chars", 180.0 + 90.0 * temperature, 241.0),
-            measure("pitch_distance", "distance of pitches from the corpus", "bits", 0.02 + 0.05 * (temperature - 0.8).powi(2), 0.0),
+            measure(
+                "pitch_distance",
+                "distance of pitches from the corpus",
+                "bits",
+                0.02 + 0.05 * (temperature - 0.8).powi(2),
+                0.0,
+            ),
             measure("novel", "longest run copied from training", "chars", 60.0 - 22.0 * temperature, 31.0),
         ],
     }
@@ -269,7 +290,8 @@ fn tune_set(temperature: f64) -> TuneSet {
 /// A page with every part, as a study of the tunebook would fill it.
 pub fn full() -> PageData {
     let texts = tunebook(8);
-    let tunes = [1usize, 0, 2, 3, 4, 5, 6, 7].map(|i| tune(&texts[i], &format!("temperature 0.5, tune {}", i + 1)).0);
+    let tunes =
+        [1usize, 0, 2, 3, 4, 5, 6, 7].map(|i| tune(&texts[i], &format!("temperature 0.5, tune {}", i + 1)).0);
     let said: Vec<(String, String)> =
         texts.iter().take(3).map(|t| (abc::parse_tune(t).title().to_owned(), t.clone())).collect();
     PageData {

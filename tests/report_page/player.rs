@@ -79,7 +79,8 @@ fn the_player_plays_the_notes_of_the_tune_and_of_its_midi_file() {
     let heard = sounded(&mut browser);
     let (melody, chords) = pages::midi_notes(&midi);
     let mut expected: Vec<_> = melody.iter().chain(&chords).copied().collect();
-    expected.sort_by(|a, b| (a.at + f64::from(a.pitch) * 1e-7).total_cmp(&(b.at + f64::from(b.pitch) * 1e-7)));
+    expected
+        .sort_by(|a, b| (a.at + f64::from(a.pitch) * 1e-7).total_cmp(&(b.at + f64::from(b.pitch) * 1e-7)));
     assert!(expected.len() > 200 && !chords.is_empty());
     assert_eq!(heard.len(), expected.len());
     assert_eq!(tune.notes.len(), melody.len());
@@ -127,7 +128,12 @@ fn pausing_seeking_and_changing_the_tempo_keep_to_the_score() {
     let tunes: Vec<TunePage> = (0..3).map(|i| pages::tune(&texts[i], "").0).collect();
     browser.before_load(RECORD);
     open(&mut browser, &folder, &tunes_page(tunes.clone()), &RenderOptions::default());
-    let place = |browser: &mut Browser| browser.eval("Number(document.querySelector('.rollbox').getAttribute('aria-valuenow'))").as_f64().unwrap();
+    let place = |browser: &mut Browser| {
+        browser
+            .eval("Number(document.querySelector('.rollbox').getAttribute('aria-valuenow'))")
+            .as_f64()
+            .unwrap()
+    };
 
     // Pause: what was to come is taken back; what resumes is what was left.
     browser.key(" ");
@@ -165,7 +171,12 @@ fn pausing_seeking_and_changing_the_tempo_keep_to_the_score() {
     browser.key(" ");
     let sought = sounded(&mut browser);
     keeps_to_the_score(&sought, &tunes[0], 1.0, true);
-    let first = tunes[0].notes.iter().filter(|n| n.at + n.length > seconds + 1e-3).min_by(|a, b| a.at.total_cmp(&b.at)).unwrap();
+    let first = tunes[0]
+        .notes
+        .iter()
+        .filter(|n| n.at + n.length > seconds + 1e-3)
+        .min_by(|a, b| a.at.total_cmp(&b.at))
+        .unwrap();
     assert!((sought[0].2 - f64::from(first.pitch)).abs() < 1e-3, "{sought:?} after {seconds}: {first:?}");
 
     // Bars with the arrow keys, on the focused roll.
@@ -199,7 +210,8 @@ fn pausing_seeking_and_changing_the_tempo_keep_to_the_score() {
         assert!((0.99..4.05).contains(&ratio), "{ratio}");
     }
     let fast = changed.len() - 6;
-    let rate = (tunes[0].notes[fast + 5].at - tunes[0].notes[fast].at) / (changed[fast + 5].0 - changed[fast].0);
+    let rate =
+        (tunes[0].notes[fast + 5].at - tunes[0].notes[fast].at) / (changed[fast + 5].0 - changed[fast].0);
     assert!((rate - 4.0).abs() < 0.01, "{rate}");
 
     // Another tune stops the one that plays.
@@ -220,4 +232,3 @@ fn pausing_seeking_and_changing_the_tempo_keep_to_the_score() {
     assert_eq!(melody, true, "no bass");
     browser.assert_quiet();
 }
-

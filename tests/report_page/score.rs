@@ -29,7 +29,9 @@ fn an_inlined_abcjs_engraves_and_the_cursor_moves_in_the_score() {
     };
     let texts = pages::tunebook(3);
     let mut tunes: Vec<TunePage> = [1usize, 0].iter().map(|&i| pages::tune(&texts[i], "").0).collect();
-    tunes.push(pages::tune("X:1\nT:<img src=x onerror=alert(1)>\u{202e}\nK:D\n\"<b>hi</b>\"ABcd|]]{{(((|\n", "").0);
+    tunes.push(
+        pages::tune("X:1\nT:<img src=x onerror=alert(1)>\u{202e}\nK:D\n\"<b>hi</b>\"ABcd|]]{{(((|\n", "").0,
+    );
     open(&mut browser, &folder, &tunes_page(tunes.clone()), &RenderOptions { abcjs: Some(source) });
     let notes = browser.eval("document.querySelectorAll('.score svg .abcjs-note').length").as_u64().unwrap();
     let written: std::collections::BTreeSet<_> = tunes[0].notes.iter().map(|n| n.from).collect();
@@ -38,7 +40,9 @@ fn an_inlined_abcjs_engraves_and_the_cursor_moves_in_the_score() {
     // In three places: what is lit in the score is what is lit in the text, by its place among the written notes.
     let mut places = std::collections::BTreeSet::new();
     for _ in 0..3 {
-        browser.until("document.querySelector('.score .on') !== null && document.querySelector('.abc .on') !== null");
+        browser.until(
+            "document.querySelector('.score .on') !== null && document.querySelector('.abc .on') !== null",
+        );
         let both = browser.eval(
             "(() => { const at = (all, on) => [...document.querySelectorAll(all)].findIndex((n) => n.matches('.on')); \
              return [at('.score svg .abcjs-note'), at('.abc .played')]; })()",
@@ -80,5 +84,9 @@ fn without_abcjs_nothing_is_asked_for_until_the_button_is_pressed() {
     // The policy let it through: it failed for want of a network and nothing else.
     let blocked = browser.events.iter().any(|(_, what)| what.to_string().contains("Content Security Policy"));
     assert!(!blocked);
-    assert_eq!(browser.eval("document.querySelector('.ask button').disabled"), false, "it can be tried again");
+    assert_eq!(
+        browser.eval("document.querySelector('.ask button').disabled"),
+        false,
+        "it can be tried again"
+    );
 }

@@ -23,7 +23,12 @@ pub fn start(test: &str) -> Option<(Browser, tempfile::TempDir)> {
     Some((Browser::start(&program, 1280, 900), tempfile::tempdir().unwrap()))
 }
 
-pub fn open(browser: &mut Browser, folder: &tempfile::TempDir, data: &PageData, options: &RenderOptions) -> usize {
+pub fn open(
+    browser: &mut Browser,
+    folder: &tempfile::TempDir,
+    data: &PageData,
+    options: &RenderOptions,
+) -> usize {
     let html = render(data, options);
     let file = folder.path().join("report.html");
     std::fs::write(&file, &html).unwrap();
@@ -34,3 +39,4 @@ pub fn open(browser: &mut Browser, folder: &tempfile::TempDir, data: &PageData, 
 /// A page with tunes alone.
 pub fn tunes_page(tunes: Vec<TunePage>) -> PageData {
     PageData { title: "Tunes".to_owned(), tunes, ..PageData::default() }
+}
