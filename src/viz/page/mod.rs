@@ -1,4 +1,7 @@
-//! The report page: one self-contained HTML file that works offline, made of [`data::PageData`].
+//! The report page: one self-contained HTML file that works offline, made of [`data::PageData`] by [`render()`].
 
 pub mod data;
 pub mod neurons;
+mod render;
+
+pub use render::{RenderOptions, render};
