@@ -17,6 +17,7 @@ pub mod results;
 pub mod schedule;
 pub mod songs;
 pub mod trial;
+pub mod tunes;
 
 pub use results::Results;
 

@@ -5,3 +5,4 @@ pub mod neurons;
 mod render;
 
 pub use render::{RenderOptions, render};
+pub mod tunes;
