@@ -129,14 +129,16 @@ fn adjust(folder: &Path, stored: &mut RunConfig, asked: &RunConfig) -> Result<()
     Ok(())
 }
 
-struct LossCurve {
-    points: Vec<CurvePoint>,
+/// A run's losses on the way.
+pub struct LossCurve {
+    /// At its validations.
+    pub points: Vec<CurvePoint>,
     /// Epoch of the best weights.
-    best: f64,
+    pub best: f64,
 }
 
 /// The validations of a run, from its metrics.
-fn curve(folder: &Path) -> Result<LossCurve, StudyError> {
+pub fn curve(folder: &Path) -> Result<LossCurve, StudyError> {
     let path = folder.join(METRICS);
     let text =
         fs::read_to_string(&path).map_err(|source| super::folder::io_error("read", &path, source))?;

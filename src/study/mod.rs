@@ -4,18 +4,29 @@
 //! and [`assignment`] are the two protocols, [`songs`], [`losses`] and [`ngrams`] what they measure with, [`folder`] is
 //! the study's folder, [`trial`] a trial's result in it, [`board`] the one bar.
 
+pub mod after;
 pub mod assignment;
 pub mod board;
 pub mod collect;
 pub mod contract;
+pub mod discussion;
 pub mod folder;
 pub mod grid;
 mod grid_file;
 pub mod losses;
+pub mod names;
 pub mod ngrams;
+pub mod page;
+pub mod plots;
+pub mod published;
 pub mod results;
+pub mod run_page;
 pub mod schedule;
 pub mod songs;
+pub mod statistics;
+pub mod tables;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod trial;
 pub mod tunes;
 
@@ -50,6 +61,17 @@ pub enum StudyError {
         /// The file or folder.
         path: PathBuf,
         /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// The tunes of the best model.
+    #[error(transparent)]
+    Sets(#[from] tunes::SetError),
+    /// A plot or a table that cannot be made.
+    #[error("{what} cannot be made: {problem}")]
+    Drawing {
+        /// Which.
+        what: String,
+        /// Why.
         problem: String,
     },
     /// A loss that is no number.

@@ -3,6 +3,6 @@
 pub mod data;
 pub mod neurons;
 mod render;
+pub mod tunes;
 
 pub use render::{RenderOptions, render};
-pub mod tunes;
