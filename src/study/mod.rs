@@ -30,6 +30,7 @@ pub(crate) mod testing;
 pub mod trial;
 pub mod tunes;
 
+
 pub use results::Results;
 
 use std::path::PathBuf;
