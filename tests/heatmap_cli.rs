@@ -5,7 +5,7 @@ use std::path::Path;
 
 use assert_cmd::Command;
 use songrnn_fast::corpus::Vocab;
-use songrnn_fast::engine::{Engine, EngineSpec, Precision, build};
+use songrnn_fast::engine::{EngineSpec, Precision, build};
 use songrnn_fast::model::{CellKind, ModelFile, ModelShape, init};
 use songrnn_fast::train::data::BUILT_IN;
 use tempfile::TempDir;
@@ -199,7 +199,7 @@ fn auto_ranks_and_tells() {
     assert!(names(&folder.path().join("a")).contains(&"layer1-unit1-h.svg".to_owned()));
     let svg = read(&folder.path().join("a/layer1-unit1-h.svg"));
     assert!(
-        svg.contains("at the length of a note: held-out AUC 0.9") && svg.contains("seed 1, temperature 0.8")
+        svg.contains("At the length of a note: held-out AUC 0.9") && svg.contains("seed 1, temperature 0.8")
     );
     // The same again, on any number of threads.
     let (code, again, _) = heatmap(folder.path(), &[&args[..], &["b", "--threads", "2"]].concat());

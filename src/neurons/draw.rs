@@ -134,9 +134,11 @@ fn picture(
     if let Some(score) = &neuron.score {
         let of =
             if matches!(neuron.what, What::Gates) { format!(" (of {})", score.kind) } else { String::new() };
+        let mut name = score.label_name.chars();
+        let first = name.next().into_iter().flat_map(char::to_uppercase);
         subtitle = format!(
             "{}{of}: held-out AUC {:.3}, shuffled labels {:.3}",
-            score.label_name, score.held_out, score.control
+            first.chain(name).collect::<String>(), score.held_out, score.control
         );
         captions.push(score.sentence.clone());
     }
