@@ -258,19 +258,15 @@ fn tune_of(data: &[PathBuf], number: usize) -> anyhow::Result<Text> {
 /// A tune that the model writes.
 fn generate(args: &HeatmapArgs, engine: &mut dyn Engine, model: &ModelFile) -> anyhow::Result<Text> {
     let prime = prime::resolve(args.prime.as_deref().unwrap_or(""))?;
-    let options =
-        SampleOptions { seed: args.seed, choice: choice(args), prime, ..SampleOptions::default() };
+    let options = SampleOptions { seed: args.seed, choice: choice(args), prime, ..SampleOptions::default() };
     let tunes = sample::tunes(engine, &model.vocab, &options).map_err(|error| match error {
         SampleError::Prime(error) => UsageError(error.to_string()).into(),
         SampleError::Engine(EngineError::Unsupported(message)) => UsageError(message).into(),
         SampleError::Engine(error) => anyhow::Error::from(error),
     })?;
     let text = tunes.into_iter().next().map(|tune| tune.text).unwrap_or_default();
-    let origin = format!(
-        "a tune of its own (seed {}, temperature {})",
-        args.seed,
-        args.temperature.unwrap_or(0.8)
-    );
+    let origin =
+        format!("a tune of its own (seed {}, temperature {})", args.seed, args.temperature.unwrap_or(0.8));
     Ok(Text { text, origin })
 }
 

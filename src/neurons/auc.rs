@@ -68,7 +68,8 @@ mod tests {
                     k => (k as f32 - 3.0) * 0.3 * if case % 2 == 0 { 1.0 } else { draw(at, 1) as f32 / 4e9 },
                 })
                 .collect();
-            let words: Vec<u64> = (0..n).map(|at| u64::from(draw(at, 2)) << 32 | u64::from(draw(at, 3))).collect();
+            let words: Vec<u64> =
+                (0..n).map(|at| u64::from(draw(at, 2)) << 32 | u64::from(draw(at, 3))).collect();
             let found = areas(&values, &words, &counts(&words));
             for bit in 0..MOST {
                 let (mut wins, mut pairs) = (0.0, 0.0);
@@ -76,13 +77,23 @@ mod tests {
                     for (b, wb) in values.iter().zip(&words) {
                         if wa >> bit & 1 == 1 && wb >> bit & 1 == 0 {
                             pairs += 1.0;
-                            wins += if a > b { 1.0 } else if a == b { 0.5 } else { 0.0 };
+                            wins += if a > b {
+                                1.0
+                            } else if a == b {
+                                0.5
+                            } else {
+                                0.0
+                            };
                         }
                     }
                 }
                 let expected: f64 = wins / pairs;
                 let same = expected.is_nan() && found[bit].is_nan();
-                assert!(same || (found[bit] - expected).abs() < 1e-12, "{case} {bit}: {} {expected}", found[bit]);
+                assert!(
+                    same || (found[bit] - expected).abs() < 1e-12,
+                    "{case} {bit}: {} {expected}",
+                    found[bit]
+                );
             }
         }
     }

@@ -132,10 +132,13 @@ fn picture(
     let mut subtitle = String::new();
     let mut captions = Vec::new();
     if let Some(score) = &neuron.score {
-        let of = if matches!(neuron.what, What::Gates) { format!(" (of {})", score.kind) } else { String::new() };
+        let of =
+            if matches!(neuron.what, What::Gates) { format!(" (of {})", score.kind) } else { String::new() };
+        let mut name = score.label_name.chars();
+        let first = name.next().into_iter().flat_map(char::to_uppercase);
         subtitle = format!(
             "{}{of}: held-out AUC {:.3}, shuffled labels {:.3}",
-            score.label_name, score.held_out, score.control
+            first.chain(name).collect::<String>(), score.held_out, score.control
         );
         captions.push(score.sentence.clone());
     }
@@ -193,5 +196,9 @@ pub fn ranking_csv(scores: &[NeuronScore], chosen: &[usize]) -> String {
 }
 
 fn quoted(cell: &str) -> String {
-    if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.into() }
+    if cell.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", cell.replace('"', "\"\""))
+    } else {
+        cell.into()
+    }
 }

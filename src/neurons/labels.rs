@@ -210,20 +210,19 @@ mod tests {
     fn labels_of_a_small_tune() {
         let text = "X:1\nT:Ab\nL:1/8\nM:4/4\nK:D\n\"Am\"^A2B,2 c4|1dcBA dcBA:|";
         for (key, expected) in [
-            //              X:1/T:Ab/L:1/8/M:4/4/K:D/"Am"^A2B,2 c4|1dcBA dcBA:|
-            ("header", "xxxxxxxxxxxxxxxxxxxxxxxxxx............................"),
-            ("field_letter", "xx..xx...xx....xx....xx..............................."),
-            ("title", "......xx.............................................."),
-            ("chord_symbol", "..........................xxx........................."),
-            ("accidental", "..............................x......................."),
-            ("octave_mark", "..................................x..................."),
-            ("duration", "................................x..x..x..............."),
-            ("bar_line", ".......................................x............xx"),
-            ("repeat_ending", ".......................................xx...........xx"),
-            ("bar_first_quarter", "..........................xxxxxxx........xx..........."),
-            ("bar_last_quarter", "..................................................xx.."),
-            ("end_20", "..................................xxxxxxxxxxxxxxxxxxxx"),
-            ("end_tenth", ".................................................xxxxx"),
+            ("header", "xxxxxxxxxxxxxxxxxxxxxxxxx.........................."),
+            ("field_letter", "xx..xx...xx....xx....xx............................"),
+            ("title", "......xx..........................................."),
+            ("chord_symbol", ".........................xxx......................."),
+            ("accidental", ".............................x....................."),
+            ("octave_mark", ".................................x................."),
+            ("duration", "...............................x..x..x............."),
+            ("bar_line", "......................................x..........xx"),
+            ("repeat_ending", "......................................xx.........xx"),
+            ("bar_first_quarter", ".........................xxxxxxx........xx........."),
+            ("bar_last_quarter", "...............................................xx.."),
+            ("end_20", "...............................xxxxxxxxxxxxxxxxxxxx"),
+            ("end_tenth", "..............................................xxxxx"),
         ] {
             assert_eq!(mask(text, key), expected, "{key}\n{}", text.replace('\n', "/"));
         }
@@ -231,19 +230,29 @@ mod tests {
 
     #[test]
     fn positions_count_time_and_not_characters() {
-        // A dotted pair is 3/4 and 1/4 of its beats; fields inside a bar take no part.
-        assert_eq!(mask("L:1/4\nK:C\nA3B|", "bar_last_quarter"), ".............x.".replace("..............x", ""));
+        // A dotted pair is 3/4 and 1/4 of its beats; its mark stands before the second.
+        assert_eq!(mask("L:1/4\nK:C\nA3B|", "bar_last_quarter"), "............x.");
         let text = "M:2/4\nL:1/4\nK:C\nA>B|z/z/z/z/|\"C\"|";
         let body = |key| mask(text, key)[16..].to_owned();
-        assert_eq!(body("bar_first_quarter"), "xx..xx............");
-        assert_eq!(body("bar_last_quarter"), "..x.......xx......");
+        assert_eq!(body("bar_first_quarter"), "x...xx...........");
+        assert_eq!(body("bar_last_quarter"), ".xx.......xx.....");
     }
 
     #[test]
     fn any_text_has_labels() {
-        for text in
-            ["", "\n", "K:", "K:D", "T:", "\"", "|:\u{202e}é|[", "[1", "<script>\"'\u{0}", "Z9999999|", "X:1\n\n\nT:"]
-        {
+        for text in [
+            "",
+            "\n",
+            "K:",
+            "K:D",
+            "T:",
+            "\"",
+            "|:\u{202e}é|[",
+            "[1",
+            "<script>\"'\u{0}",
+            "Z9999999|",
+            "X:1\n\n\nT:",
+        ] {
             assert_eq!(bits(text).len(), text.chars().count(), "{text:?}");
         }
         assert_eq!(mask("T:a\nK:D", "header"), "xxxxxxx");

@@ -106,8 +106,20 @@ fn best<'a>(ranking: &'a Ranking, label: &str) -> &'a NeuronScore {
 fn planted_neurons_are_found() {
     let ranking = ranked(|labels, t, layer, unit| match (layer, unit) {
         // Higher inside a chord symbol, lower in the header, and some noise about bars.
-        (1, 3) => if has(labels, t, "chord_symbol") { 0.9 } else { 0.1 * noise(t, layer, unit) },
-        (0, 5) => if has(labels, t, "header") { -0.8 } else { 0.1 },
+        (1, 3) => {
+            if has(labels, t, "chord_symbol") {
+                0.9
+            } else {
+                0.1 * noise(t, layer, unit)
+            }
+        }
+        (0, 5) => {
+            if has(labels, t, "header") {
+                -0.8
+            } else {
+                0.1
+            }
+        }
         (0, 6) => 0.5 * f32::from(has(labels, t, "bar_last_quarter")) + 0.4 * noise(t, layer, unit),
         _ => noise(t, layer, unit),
     });
@@ -131,10 +143,14 @@ fn planted_neurons_are_found() {
     units.sort_unstable();
     assert_eq!(units, [(0, 5), (1, 3)]);
     assert!(ranking.notes.iter().all(|note| !note.contains("clearly beats")), "{:?}", ranking.notes);
-    assert!(ranking.scores.windows(2).all(|pair| {
-        pair[0].found.min(pair[0].held_out) >= pair[1].found.min(pair[1].held_out)
-    }));
-    let every_unit = (0..2).all(|l| (0..8).all(|u| ranking.scores.iter().any(|s| (s.layer, s.unit) == (l, u))));
+    assert!(
+        ranking
+            .scores
+            .windows(2)
+            .all(|pair| { pair[0].found.min(pair[0].held_out) >= pair[1].found.min(pair[1].held_out) })
+    );
+    let every_unit =
+        (0..2).all(|l| (0..8).all(|u| ranking.scores.iter().any(|s| (s.layer, s.unit) == (l, u))));
     assert!(every_unit, "every unit has a score");
     let said = &chord.sentence;
     assert!(
@@ -149,10 +165,10 @@ fn planted_neurons_are_found() {
 fn one_character_off_is_not_the_same() {
     for (off, exact) in [(0isize, true), (1, false), (-1, false)] {
         let ranking = ranked(|labels, t, layer, unit| match (layer, unit) {
-            (1, 3) => f32::from(has(labels, t.wrapping_add_signed(off), "accidental")),
+            (1, 3) => f32::from(has(labels, t.wrapping_add_signed(off), "duration")),
             _ => noise(t, layer, unit),
         });
-        let score = best(&ranking, "accidental");
+        let score = best(&ranking, "duration");
         assert_eq!(score.held_out == 1.0, exact, "{off}: {score:?}");
     }
 }
@@ -172,14 +188,28 @@ fn where_nothing_is_known_nothing_is_chosen() {
 #[test]
 fn chosen_neurons_are_different_ones() {
     let ranking = ranked(|labels, t, layer, unit| match (layer, unit) {
-        (0, 0) => if has(labels, t, "title") { 1.0 } else if has(labels, t, "header") { 0.5 } else { 0.0 },
+        (0, 0) => {
+            if has(labels, t, "title") {
+                1.0
+            } else if has(labels, t, "header") {
+                0.5
+            } else {
+                0.0
+            }
+        }
         (1, 1) => 0.5 * f32::from(has(labels, t, "header")) + 0.6 * noise(t, layer, unit),
         _ => noise(t, layer, unit),
     });
-    let chosen: Vec<(&str, usize)> =
-        ranking.chosen.iter().map(|&at| (ranking.scores[at].label.as_str(), ranking.scores[at].unit)).collect();
+    let chosen: Vec<(&str, usize)> = ranking
+        .chosen
+        .iter()
+        .map(|&at| (ranking.scores[at].label.as_str(), ranking.scores[at].unit))
+        .collect();
     assert_eq!(chosen.len(), 2, "{chosen:?}");
-    assert!(chosen.iter().any(|(_, unit)| *unit == 0) && chosen.iter().any(|(_, unit)| *unit == 1), "{chosen:?}");
+    assert!(
+        chosen.iter().any(|(_, unit)| *unit == 0) && chosen.iter().any(|(_, unit)| *unit == 1),
+        "{chosen:?}"
+    );
     assert!(ranking.notes[0].starts_with("only 2 kinds of label"), "{:?}", ranking.notes);
 }
 

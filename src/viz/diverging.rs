@@ -27,11 +27,13 @@ pub fn hex(rgb: [u8; 3]) -> String {
     format!("#{r:02x}{g:02x}{b:02x}")
 }
 
-/// Black or white, whichever is easier to read on a colour.
+/// The lowest contrast ratio (WCAG 2) that text has on any colour; 3 is asked of text of this size, 4.5 of small text.
+const CONTRAST: f64 = 4.0;
+
+/// Black or white, as text on a colour: white where it can be read, since black on a strong blue looks duller than its
+/// contrast ratio says.
 pub fn ink(rgb: [u8; 3]) -> &'static str {
-    let light = luminance(rgb);
-    // The contrast ratios of WCAG 2, of black and of white.
-    if (light + 0.05) / 0.05 >= 1.05 / (light + 0.05) { "#000" } else { "#fff" }
+    if 1.05 / (luminance(rgb) + 0.05) >= CONTRAST { "#fff" } else { "#000" }
 }
 
 /// Relative luminance, 0 to 1 (WCAG 2).
@@ -67,8 +69,7 @@ mod tests {
                 let light = luminance(rgb(value));
                 let ink = if ink(rgb(value)) == "#000" { 0.0 } else { 1.0 };
                 let (high, low) = if ink > light { (ink, light) } else { (light, ink) };
-                // WCAG's level AA for text.
-                assert!((high + 0.05) / (low + 0.05) >= 4.5, "{value}");
+                assert!((high + 0.05) / (low + 0.05) >= CONTRAST, "{value}");
                 assert!(step == 0 || light < before, "{value}: lightness falls to both ends");
                 before = light;
             }

@@ -201,7 +201,14 @@ mod tests {
         let text: Vec<char> = text.chars().collect();
         let values: Vec<f32> = (0..text.len()).map(|t| (t as f32 * 0.7).sin()).collect();
         let captions = [title.to_owned()];
-        svg(&Heatmap { title, subtitle: title, captions: &captions, quantity: "h", text: &text, values: &values })
+        svg(&Heatmap {
+            title,
+            subtitle: title,
+            captions: &captions,
+            quantity: "h",
+            text: &text,
+            values: &values,
+        })
     }
 
     /// Elements of a kind.
@@ -230,14 +237,16 @@ mod tests {
     fn every_character_has_its_cell_and_colour() {
         let text: Vec<char> = "K:D\nA b".chars().collect();
         let values = [-1.0, 1.0, 0.0, 0.5, -0.5, 1.0, f32::NAN];
-        let map = Heatmap { title: "", subtitle: "", captions: &[], quantity: "h", text: &text, values: &values };
+        let map =
+            Heatmap { title: "", subtitle: "", captions: &[], quantity: "h", text: &text, values: &values };
         let svg = svg(&map);
         let cells: Vec<&str> = svg.lines().filter(|line| line.contains("width=\"11\"")).collect();
         assert_eq!(cells.len(), text.len());
         for (cell, value) in cells.iter().zip(values) {
             assert!(cell.contains(&hex(rgb(f64::from(value)))), "{cell} {value}");
         }
-        let row = |at: usize| cells[at].split("y=\"").nth(1).unwrap().split('"').next().unwrap().parse::<f64>();
+        let row =
+            |at: usize| cells[at].split("y=\"").nth(1).unwrap().split('"').next().unwrap().parse::<f64>();
         assert_eq!(row(4).unwrap() - row(0).unwrap(), ROW, "A stands in the second line");
         for tick in ["−1", "−0.5", ">0<", "0.5", "↵"] {
             assert!(svg.contains(tick), "{tick}");
@@ -260,7 +269,14 @@ mod tests {
     fn a_picture_is_narrow_and_not_endless() {
         let svg = draw(&"A\n".repeat(5000), "long");
         let size = |name: &str| {
-            svg.split(&format!("{name}=\"")).nth(1).unwrap().split('"').next().unwrap().parse::<f64>().unwrap()
+            svg.split(&format!("{name}=\""))
+                .nth(1)
+                .unwrap()
+                .split('"')
+                .next()
+                .unwrap()
+                .parse::<f64>()
+                .unwrap()
         };
         assert!(size("width") <= 1000.0 && size("height") < ROWS as f64 * ROW + 400.0);
         assert!(svg.contains("The first 500 of 10000 characters."));

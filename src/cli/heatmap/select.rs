@@ -72,7 +72,8 @@ impl Selection {
         let mut units = BTreeSet::new();
         let mut labels = BTreeSet::new();
         let mut taken: Vec<&NeuronScore> = Vec::new();
-        let chosen = ranking.chosen.iter().filter_map(|&at| ranking.scores.get(at)).map(|score| (score, false));
+        let chosen =
+            ranking.chosen.iter().filter_map(|&at| ranking.scores.get(at)).map(|score| (score, false));
         let good = || ranking.scores.iter().filter(|score| beats_control(score));
         let others = good().map(|score| (score, true)).chain(good().map(|score| (score, false)));
         for (score, new_label) in chosen.chain(others) {

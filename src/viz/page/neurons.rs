@@ -8,8 +8,8 @@ use super::data::{NeuronPage, NeuronText};
 use crate::corpus::Vocab;
 use crate::engine::{Engine, EngineError};
 use crate::model::ModelShape;
-use crate::neurons::tapped::{self, Kind};
 use crate::neurons::Ranking;
+use crate::neurons::tapped::{self, Kind};
 
 /// How many next characters are told.
 const TOP: usize = 5;
@@ -166,9 +166,8 @@ fn top(vocab: &Vocab, log: &[f64]) -> Vec<(String, f32)> {
 
 /// The best neurons and the chosen ones, with the places of these.
 fn shown(ranking: &Ranking) -> (Vec<crate::study::results::NeuronScore>, Vec<usize>) {
-    let kept: Vec<usize> = (0..ranking.scores.len())
-        .filter(|at| *at < RANKED || ranking.chosen.contains(at))
-        .collect();
+    let kept: Vec<usize> =
+        (0..ranking.scores.len()).filter(|at| *at < RANKED || ranking.chosen.contains(at)).collect();
     let chosen = ranking.chosen.iter().filter_map(|at| kept.iter().position(|kept| kept == at)).collect();
     (kept.into_iter().map(|at| ranking.scores[at].clone()).collect(), chosen)
 }

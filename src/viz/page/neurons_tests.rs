@@ -26,7 +26,10 @@ fn values_are_the_engine_s() {
     let (mut engine, vocab) = model(CellKind::Lstm, 2);
     let texts = texts(&["X:A\nK:D\nAB|", "", "cé"]);
     let page = page(&mut engine, &vocab, "m".into(), &texts, &Ranking::default(), 10_000).unwrap();
-    assert_eq!((page.kinds.join(" "), page.layers, page.hidden, page.note.as_str()), ("h c".into(), 2, 6, ""));
+    assert_eq!(
+        (page.kinds.join(" "), page.layers, page.hidden, page.note.as_str()),
+        ("h c".into(), 2, 6, "")
+    );
     assert_eq!(page.texts[2].chars, ["c", "é"]);
     assert!(page.texts[1].chars.is_empty() && page.texts[1].values.is_empty());
     for (text, (.., written)) in page.texts.iter().zip(&texts) {
