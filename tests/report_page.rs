@@ -46,6 +46,20 @@ fn the_page_is_quiet_and_whole_in_both_themes_and_widths() {
             std::fs::write(std::path::Path::new(&shots).join(name), browser.screenshot()).unwrap();
         }
     }
+    if let Some(shots) = std::env::var_os("SONGRNN_SCREENSHOTS") {
+        // What a pointer shows, and the page in print.
+        let shots = std::path::Path::new(&shots);
+        browser.hover(".cells span:nth-of-type(60)");
+        std::fs::write(shots.join("pointed-375.png"), browser.screenshot_window()).unwrap();
+        browser.size(1280, 900);
+        browser.hover(".cells span:nth-of-type(60)");
+        std::fs::write(shots.join("pointed-1280.png"), browser.screenshot_window()).unwrap();
+        browser.call("Emulation.setEmulatedMedia", json!({"media": "print"}));
+        browser.size(700, 1000);
+        browser.eval("new Promise((done) => setTimeout(done, 250))");
+        std::fs::write(shots.join("print.png"), browser.screenshot()).unwrap();
+        browser.scheme("dark");
+    }
     assert_ne!(papers[0], papers[1], "dark is another paper than light");
     assert_eq!(papers[..2], papers[2..]);
     // The button turns what the system says.

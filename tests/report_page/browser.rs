@@ -255,9 +255,17 @@ impl Browser {
 
     /// The whole page as PNG.
     pub fn screenshot(&mut self) -> Vec<u8> {
+        self.picture(json!({"captureBeyondViewport": true, "format": "png"}))
+    }
+
+    /// What the window shows, as PNG.
+    pub fn screenshot_window(&mut self) -> Vec<u8> {
+        self.picture(json!({"format": "png"}))
+    }
+
+    fn picture(&mut self, params: Value) -> Vec<u8> {
         use base64::Engine as _;
-        let answer =
-            self.call("Page.captureScreenshot", json!({"captureBeyondViewport": true, "format": "png"}));
+        let answer = self.call("Page.captureScreenshot", params);
         base64::engine::general_purpose::STANDARD.decode(answer["data"].as_str().unwrap()).unwrap()
     }
 

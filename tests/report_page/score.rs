@@ -7,7 +7,7 @@ use songrnn_fast::viz::page::data::TunePage;
 use super::pages;
 use super::setup::{open, start, tunes_page, turn};
 
-/// The newest abcjs, from npm, into a folder that is kept between runs.
+/// abcjs 6.7.2 from npm, into a folder that is kept between runs.
 fn abcjs() -> Option<String> {
     let folder = std::env::temp_dir().join("songrnn-fast-abcjs-6.7.2");
     let file = folder.join("node_modules/abcjs/dist/abcjs-basic-min.js");

@@ -42,7 +42,7 @@ function buildPage() {
   const help = keysDialog();
   document.body.append(help);
   document.getElementById('top').append(
-    h('div', { class: 'bar' },
+    h('div', { class: 'topbar' },
       h('nav', { 'aria-label': 'Sections' }, sections.map(([id, title]) => h('a', { href: `#${id}` }, title))),
       h('div', { class: 'tools' }, h('button', { type: 'button', class: 'quiet', 'aria-haspopup': 'dialog', onclick: () => help.showModal() }, 'Keys'), themeButton())),
     h('div', { class: 'head' }, h('h1', null, bdi(DATA.title)),

@@ -119,16 +119,16 @@ function neuronsSection(data) {
   const parts = {
     char: h('span', { class: 'char' }), value: h('span', { class: 'value' }), surprisal: h('span', { class: 'value' }),
     rows: Array.from({ length: 5 }, () => {
-      const [name, bar, p] = [h('span', { class: 'name' }), h('span', { class: 'bar' }), h('span', { class: 'value' })];
+      const [name, bar, p] = [h('span', { class: 'name' }), h('span', { class: 'share' }), h('span', { class: 'value' })];
       return { name, bar, p, node: h('li', null, name, h('span', { class: 'track' }, bar), p) };
     }),
   };
-  const hint = h('p', { class: 'note', text: 'Point at a character or tap it; or tab into the text and use the arrow keys.' });
+  const hint = h('p', { class: 'note hint', text: 'Point at a character or tap it; or tab into the text and use the arrow keys.' });
   const facts = h('div', { class: 'facts', hidden: true },
     h('dl', null, h('div', null, h('dt', null, 'character'), h('dd', null, parts.char)),
       h('div', null, h('dt', null, 'activation'), h('dd', null, parts.value)),
       h('div', null, h('dt', null, 'surprisal'), h('dd', null, parts.surprisal))),
-    h('p', { class: 'head', text: 'What the model expected here' }),
+    h('p', { class: 'lead', text: 'What the model expected here' }),
     h('ol', null, parts.rows.map((row) => row.node)));
   info.append(hint, facts);
 
