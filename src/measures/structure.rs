@@ -143,7 +143,7 @@ impl Repeats {
 pub fn regular_sections(tune: &Tune) -> (usize, usize) {
     let Some(voice) = tune.voices.first() else { return (0, 0) };
     let lengths = section_bars(tune, voice);
-    let regular = |bars: &&u64| **bars == 4 || **bars % 8 == 0;
+    let regular = |bars: &&u64| **bars == 4 || bars.is_multiple_of(8);
     (lengths.iter().filter(regular).count(), lengths.len())
 }
 
