@@ -48,7 +48,7 @@ pub struct Facts {
     pub parses: bool,
     /// Ended by the model, with X, T, M and K.
     pub closes: bool,
-    /// (full, all) bars.
+    /// (full, all) bars that a meter holds for.
     pub bars: (usize, usize),
     /// (inside the key, all) notes.
     pub in_key: (usize, usize),
@@ -81,7 +81,7 @@ impl Facts {
         let mut facts = Facts {
             parses: verdict.parses,
             closes: closed && verdict.has_required_fields,
-            bars: (verdict.full_bars, verdict.bars),
+            bars: structure::bars_filled(&tune),
             in_key: structure::notes_in_key(&tune),
             repeats: structure::repeats_balanced(&tune),
             sections: structure::regular_sections(&tune),

@@ -1,9 +1,17 @@
 //! How a tune is built, as written: notes inside the key, repeats that are balanced, lengths of sections.
 
-use crate::abc::{ElementKind, EndingNumbers, Key, Meter, Note, Tune, Voice};
+use crate::abc::{ElementKind, EndingNumbers, Key, Meter, Note, Tune, Voice, check_bars};
 
 /// Semitones of C D E F G A B above C.
 const STEPS: [i32; 7] = [0, 2, 4, 5, 7, 9, 11];
+
+/// Bars that fill the meter, pickups and split bars allowed, and all bars that a meter holds for. Bars in free meter,
+/// which a tune without `M:` is in, cannot be wrong and are left out.
+pub fn bars_filled(tune: &Tune) -> (usize, usize) {
+    let bars = check_bars(tune);
+    let metered = bars.iter().filter(|bar| bar.expected.is_some());
+    (metered.clone().filter(|bar| bar.full).count(), metered.count())
+}
 
 /// Notes whose pitch class belongs to the scale of the key in force, and all notes; grace notes are left out. (0, 0)
 /// for a tune without a key. A voice's own `transpose=` is not taken into account.
@@ -135,7 +143,7 @@ impl Repeats {
 pub fn regular_sections(tune: &Tune) -> (usize, usize) {
     let Some(voice) = tune.voices.first() else { return (0, 0) };
     let lengths = section_bars(tune, voice);
-    let regular = |bars: &&u64| **bars == 4 || **bars % 8 == 0;
+    let regular = |bars: &&u64| **bars == 4 || bars.is_multiple_of(8);
     (lengths.iter().filter(regular).count(), lengths.len())
 }
 
@@ -242,6 +250,12 @@ mod tests {
     }
 
     #[test]
+    fn only_bars_with_a_meter_can_be_filled() {
+        assert_eq!(bars_filled(&tune("C", "CDEF|CDE|[M:none]C|[M:2/4]CD|CDE|]")), (2, 4));
+        assert_eq!(bars_filled(&parse_tune("X:1\nK:C\nCDEF|C|]\n")), (0, 0));
+    }
+
+    #[test]
     fn keys() {
         for (key, body, expected) in [
             ("C", "CDE^F|[CE_B]z|", (5, 7)),
@@ -297,10 +311,10 @@ mod tests {
         assert_eq!(lengths(&format!("|:{}:|:{}:|", bars(8), bars(7))), [8, 7]);
         // A pickup and its short last bar; a pickup that nothing makes up for.
         assert_eq!(lengths(&format!("C|{}CDE||C|{}|]", bars(7), bars(8))), [8, 8]);
-        let endings = format!("|:{}|1 C4:|2 D4||{}|]", bars(7), bars(4));
+        let endings = format!("|:{}1 C4:|2 D4||{}|]", bars(7), bars(4));
         assert_eq!(lengths(&endings), [8, 4]);
-        assert_eq!(lengths(&format!("|:{}|1 C4:|2 D4:|{}:|", bars(7), bars(5))), [8, 5]);
-        assert_eq!(lengths(&format!("|:{}|1 C4:|2 D4|:{}:|", bars(7), bars(5))), [8, 5]);
+        assert_eq!(lengths(&format!("|:{}1 C4:|2 D4:|{}:|", bars(7), bars(5))), [8, 5]);
+        assert_eq!(lengths(&format!("|:{}1 C4:|2 D4|:{}:|", bars(7), bars(5))), [8, 5]);
         assert_eq!(lengths("C4 & D4|E4 & F2|"), [2]);
         assert_eq!(lengths("CDEF|[M:2/4]CD|EF|"), [3]);
         assert!(lengths("|::||:").is_empty());

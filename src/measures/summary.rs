@@ -49,7 +49,8 @@ fn before() -> Vec<Plain> {
         ),
     ];
     for (i, length) in NOVEL_LENGTHS.iter().enumerate() {
-        let (key, name) = (format!("novel_{length}"), format!("substrings of {length} characters that are new"));
+        let (key, name) =
+            (format!("novel_{length}"), format!("substrings of {length} characters that are new"));
         list.push(plain(&key, &name, "share", move |f| ratio(f.iter().map(|f| f.novel[i]))));
     }
     list
@@ -58,7 +59,10 @@ fn before() -> Vec<Plain> {
 fn after() -> Vec<Plain> {
     vec![
         plain("chars", "length", "chars", |f| mean(f.iter().map(|f| f.chars as f64))),
-        plain("seconds", "length when played", "seconds", |f| mean(f.iter().filter_map(|f| f.seconds))),
+        // One absurd length (`C4096`) would make a mean meaningless.
+        plain("seconds", "length when played, median", "seconds", |f| {
+            median(f.iter().filter_map(|f| f.seconds))
+        }),
     ]
 }
 
@@ -83,13 +87,7 @@ pub(super) fn measures(reference: &Reference, facts: &[Facts]) -> Vec<Measure> {
     list
 }
 
-fn measure(
-    key: String,
-    name: String,
-    unit: &str,
-    value: Option<Estimate>,
-    corpus: Option<f64>,
-) -> Measure {
+fn measure(key: String, name: String, unit: &str, value: Option<Estimate>, corpus: Option<f64>) -> Measure {
     Measure {
         key,
         name,

@@ -91,8 +91,9 @@ fn verdict(text: &str, closed: bool, reference: Option<&Reference>) -> Vec<(Stri
             (false, missing) => format!("no, cut off, without {}", missing.join(", ")),
         },
     );
-    if verdict.bars > 0 {
-        say("bars filled", format!("{} of {}", verdict.full_bars, verdict.bars));
+    let (full, bars) = structure::bars_filled(&tune);
+    if bars > 0 {
+        say("bars filled", format!("{full} of {bars}"));
     }
     let (inside, notes) = structure::notes_in_key(&tune);
     if notes > 0 {
