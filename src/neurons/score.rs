@@ -128,7 +128,7 @@ impl Part {
                 // The last word of the counter sets these apart from everything that is drawn in training.
                 let counter = [tune, shuffle as u32, part, 0x7368_7566];
                 let draw = philox4x32(counter, [seed as u32, (seed >> 32) as u32])[0];
-                let turn = (u64::from(draw) * length as u64 >> 32) as usize;
+                let turn = ((u64::from(draw) * length as u64) >> 32) as usize;
                 for (at, word) in words[from..from + length].iter_mut().enumerate() {
                     *word |= u64::from(labels[(at + turn) % length]) << (shuffle * BITS);
                 }
