@@ -15,6 +15,8 @@ pub enum Purpose {
     Dropout = 3,
     /// Choosing the next character; counter = (tune index, position).
     Sample = 4,
+    /// Where a slice of a song begins; counter = (song, epoch).
+    Slice = 5,
 }
 
 const MUL_A: u64 = 0xD251_1F53;

@@ -1,21 +1,17 @@
 //! Standard MIDI Files: one track a voice, an accompaniment from the chord symbols, and the metas that notation
 //! programs want. 480 ticks a quarter.
 
-use std::collections::HashMap;
-
 use midly::num::{u4, u7, u15, u24, u28};
 use midly::{Format, Header, MetaMessage, MidiMessage, Smf, Timing, Track, TrackEvent, TrackEventKind};
 
-use super::accompany::accompany;
-use super::expand::{NoteEvent, Performance, expand};
+use super::expand::{Performance, expand};
 use super::key::Key;
-use super::meter::{Meter, Tempo};
+use super::meter::Meter;
+use super::played::{Played, PlayedNote, TICKS_PER_WHOLE, in_ticks};
 use super::tune::Tune;
 
 /// Ticks of a quarter note.
 pub const TICKS_PER_QUARTER: u16 = 480;
-/// Ticks of a whole note.
-const TICKS_PER_WHOLE: u32 = TICKS_PER_QUARTER as u32 * 4;
 /// MIDI's largest time between two events.
 const MAX_DELTA: u32 = 0x0fff_ffff;
 /// How hard melody notes and accompaniment are struck.
@@ -70,32 +66,25 @@ struct Timed<'a> {
 /// [`AbcError`] when there is nothing to play, or it is too long for MIDI.
 pub fn to_midi(tune: &Tune, options: &MidiOptions) -> Result<Vec<u8>, AbcError> {
     let performance = expand(tune);
+    let played = in_ticks(tune, &performance, options)?;
     let title = || tune.title().to_owned();
-    if performance.notes.is_empty() {
-        return Err(AbcError::NoNotes(title()));
-    }
     let too_long = || AbcError::TooLong(title());
-    let mut tracks = vec![conductor(tune, &performance).ok_or_else(too_long)?];
-    let names: Vec<String> = tune
-        .voices
-        .iter()
-        .map(|v| if tune.voices.len() == 1 { tune.title().to_owned() } else { v.id.clone() })
-        .collect();
+    let mut tracks = vec![conductor(tune, &performance, &played).ok_or_else(too_long)?];
     let mut channels = (0u8..16).filter(|c| *c != 9).cycle();
-    for (voice, name) in names.iter().enumerate() {
-        let channel = channels.next().unwrap_or(0);
-        let notes: Vec<NoteEvent> = performance.notes.iter().filter(|n| n.voice == voice).copied().collect();
-        if !notes.is_empty() {
-            tracks.push(note_track(name, channel, &notes, MELODY_VELOCITY).ok_or_else(too_long)?);
-        }
+    let mut channel_of = vec![0; tune.voices.len()];
+    channel_of.iter_mut().for_each(|channel| *channel = channels.next().unwrap_or(0));
+    for (voice, notes) in &played.voices {
+        let name = match tune.voices.as_slice() {
+            [_] => tune.title(),
+            voices => voices.get(*voice).map_or("", |voice| voice.id.as_str()),
+        };
+        let channel = channel_of.get(*voice).copied().unwrap_or(0);
+        tracks.push(note_track(name, channel, notes, MELODY_VELOCITY).ok_or_else(too_long)?);
     }
-    if options.chords && !performance.chords.is_empty() {
+    if !played.chords.is_empty() {
         let channel = channels.next().unwrap_or(1);
-        let notes = accompany(&performance);
-        if !notes.is_empty() {
-            let velocity = MELODY_VELOCITY - 32;
-            tracks.push(note_track("chords", channel, &notes, velocity).ok_or_else(too_long)?);
-        }
+        let velocity = MELODY_VELOCITY - 32;
+        tracks.push(note_track("chords", channel, &played.chords, velocity).ok_or_else(too_long)?);
     }
     let header = Header::new(Format::Parallel, Timing::Metrical(u15::new(TICKS_PER_QUARTER)));
     let mut bytes = Vec::new();
@@ -105,13 +94,10 @@ pub fn to_midi(tune: &Tune, options: &MidiOptions) -> Result<Vec<u8>, AbcError> 
     Ok(bytes)
 }
 
-fn conductor<'a>(tune: &'a Tune, performance: &Performance) -> Option<Track<'a>> {
+fn conductor<'a>(tune: &'a Tune, performance: &Performance, played: &Played) -> Option<Track<'a>> {
     let mut events = vec![meta(0, MetaMessage::TrackName(tune.title().as_bytes()))];
-    if performance.tempos.first().is_none_or(|t| !t.0.is_zero()) {
-        events.push(tempo_meta(0, Tempo::DEFAULT));
-    }
-    for (onset, tempo) in &performance.tempos {
-        events.push(tempo_meta(onset.ticks(TICKS_PER_WHOLE)?, *tempo));
+    for (tick, micros) in &played.tempos {
+        events.push(meta(*tick, MetaMessage::Tempo(u24::new(*micros))));
     }
     for (onset, meter) in &performance.meters {
         if let Some(message) = time_signature(*meter) {
@@ -121,15 +107,11 @@ fn conductor<'a>(tune: &'a Tune, performance: &Performance) -> Option<Track<'a>>
     for (onset, key) in &performance.keys {
         events.push(meta(onset.ticks(TICKS_PER_WHOLE)?, key_signature(key)));
     }
-    in_order(events, performance.whole_notes().ticks(TICKS_PER_WHOLE)?)
+    in_order(events, played.end)
 }
 
 fn meta(tick: u32, message: MetaMessage<'_>) -> Timed<'_> {
     Timed { tick, order: 1, kind: TrackEventKind::Meta(message) }
-}
-
-fn tempo_meta(tick: u32, tempo: Tempo) -> Timed<'static> {
-    meta(tick, MetaMessage::Tempo(u24::new(tempo.microseconds_per_quarter())))
 }
 
 fn key_signature(key: &Key) -> MetaMessage<'static> {
@@ -144,34 +126,15 @@ fn time_signature(meter: Meter) -> Option<MetaMessage<'static>> {
     Some(MetaMessage::TimeSignature(beats, power, u8::try_from(clocks.clamp(1, 255)).unwrap_or(24), 8))
 }
 
-fn note_track<'a>(name: &'a str, channel: u8, notes: &[NoteEvent], velocity: u8) -> Option<Track<'a>> {
-    let mut spans: Vec<(u32, u32, u8)> = Vec::with_capacity(notes.len());
-    for note in notes {
-        let start = note.onset.ticks(TICKS_PER_WHOLE)?;
-        let end = note.onset.checked_add(note.duration)?.ticks(TICKS_PER_WHOLE)?;
-        spans.push((start, end.max(start.checked_add(1)?), note.pitch));
-    }
-    // The same key cannot be struck while it is down: of two that start together the longer one stays, and one that
-    // is still down is released where the next begins.
-    spans.sort_by_key(|(start, end, pitch)| (*start, *pitch, std::cmp::Reverse(*end)));
-    spans.dedup_by_key(|(start, _, pitch)| (*start, *pitch));
-    let mut down: HashMap<u8, usize> = HashMap::new();
-    for i in 0..spans.len() {
-        let (start, _, pitch) = spans[i];
-        if let Some(before) = down.insert(pitch, i)
-            && spans[before].1 > start
-        {
-            spans[before].1 = start;
-        }
-    }
+fn note_track<'a>(name: &'a str, channel: u8, notes: &[PlayedNote], velocity: u8) -> Option<Track<'a>> {
     let channel = u4::new(channel & 15);
     let mut events = vec![meta(0, MetaMessage::TrackName(name.as_bytes()))];
-    for (start, end, pitch) in spans {
-        let key = u7::new(pitch & 127);
+    for note in notes {
+        let key = u7::new(note.pitch & 127);
         let on = MidiMessage::NoteOn { key, vel: u7::new(velocity & 127) };
         let off = MidiMessage::NoteOff { key, vel: u7::new(0) };
-        events.push(Timed { tick: start, order: 2, kind: TrackEventKind::Midi { channel, message: on } });
-        events.push(Timed { tick: end, order: 0, kind: TrackEventKind::Midi { channel, message: off } });
+        events.push(Timed { tick: note.start, order: 2, kind: TrackEventKind::Midi { channel, message: on } });
+        events.push(Timed { tick: note.end, order: 0, kind: TrackEventKind::Midi { channel, message: off } });
     }
     in_order(events, 0)
 }

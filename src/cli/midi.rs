@@ -1,4 +1,4 @@
-//! `songrnn-fast midi`: the tunes of ABC files as MIDI files.
+//! `songrnn-fast midi`: the tunes of ABC files as MIDI files, and as sound.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use super::Outcome;
 use crate::abc::{self, Encoding, MidiOptions, Tune};
 use crate::files;
+use crate::sound::{self, SoundFont};
 
 /// The longest title kept in a file's name, in characters.
 const MAX_SLUG: usize = 40;
@@ -25,6 +26,9 @@ pub struct Args {
     /// Leave out the accompaniment that the chord symbols ask for
     #[arg(long)]
     pub no_chords: bool,
+    /// Write a .wav beside each .mid, played with this SoundFont 2 file
+    #[arg(long, value_name = "FONT.sf2")]
+    pub soundfont: Option<PathBuf>,
 }
 
 /// Converts every tune of every file. Tunes without notes are named and left out.
@@ -33,6 +37,8 @@ pub struct Args {
 /// When a file cannot be read or written, or there was nothing to convert at all.
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     let options = MidiOptions { chords: !args.no_chords };
+    // A font that cannot be played is said before the work, not after it.
+    let font = args.soundfont.as_deref().map(SoundFont::load).transpose()?;
     if let Some(folder) = &args.out {
         std::fs::create_dir_all(folder).with_context(|| format!("making the folder {}", folder.display()))?;
     }
@@ -65,6 +71,16 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
                     let target = unique(&folder, &file_name(&stem, &tune, number + 1), &mut names);
                     files::write_atomic(&target, &midi)?;
                     writeln!(out, "{}", target.display())?;
+                    if let Some(font) = &font {
+                        let target = target.with_extension("wav");
+                        let (wav, note) = sound::midi_to_wav(&midi, font)
+                            .with_context(|| format!("making {}", target.display()))?;
+                        files::write_atomic(&target, &wav)?;
+                        writeln!(out, "{}", target.display())?;
+                        if let Some(note) = note {
+                            eprintln!("{}: {note}", target.display());
+                        }
+                    }
                     written += 1;
                 }
                 Err(why) => eprintln!("{}: {why}", path.display()),

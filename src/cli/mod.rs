@@ -6,12 +6,15 @@ mod check;
 mod completions;
 mod doctor;
 mod eval;
+mod heatmap;
 mod inspect;
 mod inspect_model;
 mod man;
 mod midi;
 mod pack;
+mod report;
 mod sample;
+mod study;
 mod train;
 
 use std::process::ExitCode;
@@ -39,6 +42,18 @@ pub enum Command {
     Sample(sample::SampleArgs),
     /// Tell a model's loss over some tunes
     Eval(eval::EvalArgs),
+    /// Draw what neurons do at every character of a tune: SVG, PNG and CSV
+    ///
+    /// By itself it finds the neurons that best tell built-in labels apart (header, bar line, chord symbol, ...), scored on
+    /// tunes they were not found with, beside shuffled labels. Layers and units are counted from 1. See docs/heatmap.md.
+    Heatmap(Box<heatmap::HeatmapArgs>),
+    /// The paper's experiments, or a grid of your own: trained, compared, plotted, discussed, and a report to open
+    ///
+    /// Trains every variant with several seeds, side by side on the cores that there are, and makes tables, plots, tunes with
+    /// their measures, neurons, a written discussion and one HTML page of it. Ctrl-C saves; the same command goes on.
+    Study(Box<study::StudyArgs>),
+    /// Make the page of a run, or make a study's results anew: curves, tunes to hear, neurons to look into
+    Report(report::ReportArgs),
     /// Measure training, sampling and the recurrent layers alone, beside other programs where asked to
     ///
     /// Medians over repeats of whole steps. What can be measured, how, and what stands beside it: docs/benchmarks.md.
@@ -109,6 +124,9 @@ fn run(cli: &Cli) -> anyhow::Result<Outcome> {
         Command::Train(args) => train::run(args),
         Command::Sample(args) => sample::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Heatmap(args) => heatmap::run(args),
+        Command::Study(args) => study::run(args),
+        Command::Report(args) => report::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Pack(args) => pack::run(args),
         Command::Inspect(args) => inspect::run(args),

@@ -7,11 +7,14 @@ use std::time::Instant;
 
 use anyhow::Context;
 use clap::Args;
+use rayon::prelude::*;
 
 use super::{Outcome, UsageError};
 use crate::engine::{self, EngineError, EngineSpec, Kernel, Precision};
+use crate::files;
 use crate::model::{self, ModelFile};
-use crate::sample::{self, Choice, Formats, SampleError, SampleOptions, Written, prime};
+use crate::sample::{self, Choice, Formats, Judged, SampleError, SampleOptions, Written, prime};
+use crate::sound::{self, SoundFont};
 
 /// The most tunes written at once; more come from another seed.
 const MAX_TUNES: usize = 10_000;
@@ -79,6 +82,9 @@ pub struct SampleArgs {
     /// Leave chord symbols out of the MIDI files
     #[arg(long)]
     pub no_chords: bool,
+    /// Write a .wav of every tune as well, played with this SoundFont 2 file; ten megabytes a minute
+    #[arg(long, value_name = "FONT.sf2")]
+    pub soundfont: Option<PathBuf>,
 }
 
 impl SampleArgs {
@@ -135,7 +141,14 @@ pub fn run(args: &SampleArgs) -> anyhow::Result<Outcome> {
         if let Some(path) = sample::write::first_collision(folder, options.tunes, args.format) {
             return Err(sample::WriteError::Exists { path }.into());
         }
+        let wav = |number| folder.join(sample::write::file_name(number, options.tunes, "wav"));
+        if args.soundfont.is_some()
+            && let Some(path) = (1..=options.tunes).map(wav).find(|path| path.symlink_metadata().is_ok())
+        {
+            return Err(sample::WriteError::Exists { path }.into());
+        }
     }
+    let font = args.soundfont.as_deref().map(SoundFont::load).transpose()?;
     let path = model::locate(args.model.as_deref())?;
     let model = ModelFile::load(&path)?;
     // Asked for here too, so that a mistake in the prime is not found after the engine's building.
@@ -180,8 +193,29 @@ pub fn run(args: &SampleArgs) -> anyhow::Result<Outcome> {
         }
     }
     write!(out, "{}", sample::table(&judged))?;
-    writeln!(out, "{}: {}", folder.display(), tell(&written))?;
+    // The tunes stand whatever becomes of the sound: it is made one by one, since a set's would not fit in memory.
+    let sounds = match &font {
+        Some(font) => threads.install(|| write_sounds(&folder, &judged, font))?,
+        None => 0,
+    };
+    writeln!(out, "{}: {}", folder.display(), tell(&written, sounds))?;
     Ok(Outcome::Done)
+}
+
+/// Writes a .wav for every tune with notes; how many.
+fn write_sounds(folder: &Path, tunes: &[Judged], font: &SoundFont) -> anyhow::Result<usize> {
+    let one = |(i, tune): (usize, &Judged)| -> anyhow::Result<usize> {
+        let Some(midi) = &tune.midi else { return Ok(0) };
+        let path = folder.join(sample::write::file_name(i + 1, tunes.len(), "wav"));
+        let (wav, note) =
+            sound::midi_to_wav(midi, font).with_context(|| format!("making {}", path.display()))?;
+        files::write_atomic(&path, &wav)?;
+        if let Some(note) = note {
+            eprintln!("{}: {note}", path.display());
+        }
+        Ok(1)
+    };
+    tunes.par_iter().enumerate().map(one).sum()
 }
 
 /// A prime that the model cannot read or options out of range are the user's typing; the rest is not.
@@ -193,9 +227,9 @@ fn usage_of(error: SampleError) -> anyhow::Error {
     }
 }
 
-/// `12 .txt, 12 .abc, 11 .mid, tunebook.abc`.
-fn tell(written: &Written) -> String {
-    let kinds = [(written.txt, ".txt"), (written.abc, ".abc"), (written.mid, ".mid")];
+/// `12 .txt, 12 .abc, 11 .mid, 11 .wav, tunebook.abc`.
+fn tell(written: &Written, sounds: usize) -> String {
+    let kinds = [(written.txt, ".txt"), (written.abc, ".abc"), (written.mid, ".mid"), (sounds, ".wav")];
     let mut parts: Vec<String> =
         kinds.iter().filter(|(count, _)| *count > 0).map(|(count, kind)| format!("{count} {kind}")).collect();
     if written.tunebook {

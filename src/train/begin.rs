@@ -23,7 +23,7 @@ use crate::model::file::LAST;
 use crate::model::init;
 
 /// What makes an engine for a run: [`crate::engine::build`], or a test's own.
-pub type EngineBuilder = dyn Fn(&EngineSpec) -> Result<Box<dyn Engine>, EngineError>;
+pub type EngineBuilder<'a> = dyn Fn(&EngineSpec) -> Result<Box<dyn Engine>, EngineError> + 'a;
 
 /// A run that is ready to go on; its folder is locked as long as this lives.
 pub struct Session {
@@ -36,7 +36,7 @@ pub struct Session {
 pub fn new(
     config: RunConfig,
     out: Option<&Path>,
-    build: &EngineBuilder,
+    build: &EngineBuilder<'_>,
     progress: Progress,
 ) -> Result<Session, TrainError> {
     let (folder, made) = match out {
@@ -80,7 +80,7 @@ fn remove_stillborn(folder: &Path, made: bool) {
 pub fn resumed(
     folder: &Path,
     adjust: &dyn Fn(&mut RunConfig) -> Result<(), TrainError>,
-    build: &EngineBuilder,
+    build: &EngineBuilder<'_>,
     progress: Progress,
 ) -> Result<Session, TrainError> {
     let path = folder.join(CONFIG);
@@ -158,7 +158,7 @@ fn assemble(
     folder: PathBuf,
     mut config: RunConfig,
     lock: RunLock,
-    build: &EngineBuilder,
+    build: &EngineBuilder<'_>,
     progress: Progress,
 ) -> Result<Session, TrainError> {
     let samples = folder.join("samples");

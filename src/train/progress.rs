@@ -1,14 +1,29 @@
 //! What a person sees while a run is on: a bar where standard error is a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How far a run is, for whoever shows several runs in one bar.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Seen {
+    /// Steps done, earlier sessions included.
+    pub step: u64,
+    /// Steps of the whole run; early stopping may end it before.
+    pub total: u64,
+}
+
+/// Told after each step, from the run's own thread.
+pub type Observer = dyn Fn(Seen) + Send + Sync;
 
 /// Messages and the bar. Everything goes to standard error.
 pub struct Progress {
     bar: Option<ProgressBar>,
     quiet: bool,
+    observer: Option<Arc<Observer>>,
+    total: u64,
     began: Instant,
     /// Characters since `began`.
     chars: u64,
@@ -26,18 +41,31 @@ impl Progress {
             }
             bar
         });
-        Progress { bar, quiet: false, began: Instant::now(), chars: 0 }
+        Progress { bar, quiet: false, ..Progress::quiet() }
     }
 
     /// Nothing at all (tests).
     pub fn quiet() -> Progress {
-        Progress { bar: None, quiet: true, began: Instant::now(), chars: 0 }
+        Progress { bar: None, quiet: true, observer: None, total: 0, began: Instant::now(), chars: 0 }
+    }
+
+    /// Nothing is shown; `observer` is told of the beginning and of each step.
+    pub fn observed(observer: Arc<Observer>) -> Progress {
+        Progress { observer: Some(observer), ..Progress::quiet() }
+    }
+
+    fn tell(&self, step: u64) {
+        if let Some(observer) = &self.observer {
+            observer(Seen { step, total: self.total });
+        }
     }
 
     /// The loop begins at step `step` of `total`.
     pub fn begin(&mut self, step: u64, total: u64) {
         self.began = Instant::now();
         self.chars = 0;
+        self.total = total;
+        self.tell(step);
         if let Some(bar) = &self.bar {
             bar.set_length(total);
             bar.set_position(step);
@@ -48,6 +76,7 @@ impl Progress {
     /// A step is done.
     pub fn step(&mut self, step: u64, epoch: f64, loss: Option<f64>, chars: u64) {
         self.chars += chars;
+        self.tell(step);
         if let Some(bar) = &self.bar {
             let loss = loss.map_or("-".into(), |loss| format!("{loss:.4}"));
             bar.set_message(format!("epoch {epoch:.2}  loss {loss}  {} characters/s", short(self.rate())));

@@ -130,6 +130,8 @@ pub struct NeuronPage {
     pub ranking: Vec<NeuronScore>,
     /// Indices into `ranking` of those that the report speaks of.
     pub chosen: Vec<usize>,
+    /// What was left out for want of room; empty where nothing was.
+    pub note: String,
 }
 
 /// One text and what the model did at each of its characters.
