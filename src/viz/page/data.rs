@@ -143,13 +143,10 @@ pub struct NeuronText {
     pub origin: String,
     /// T characters, as a list, since a character may be several UTF-16 units.
     pub chars: Vec<String>,
-    /// Nats of each character given those before it \[T\].
-    pub surprisal: Vec<f32>,
-    /// The five most probable characters before each was seen, with their probabilities \[T\]\[5\]; `<end>` as `"<end>"`.
-    pub top: Vec<Vec<(String, f32)>>,
-    /// Activations after each character was read, -1 to 1 as -127 to 127, base64 of int8 \[kinds\]\[layers\]\[T\]\[H\].
     /// Nats of each character given those before it `[T]`.
+    pub surprisal: Vec<f32>,
     /// The five most probable characters before each was seen, with their probabilities `[T][5]`; `<end>` as `"<end>"`.
+    pub top: Vec<Vec<(String, f32)>>,
     /// Activations after each character was read, -1 to 1 as -127 to 127, base64 of int8 `[kinds][layers][T][H]`.
     pub values: String,
 }
