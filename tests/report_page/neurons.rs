@@ -22,7 +22,7 @@ fn arrow_keys_flip_neurons_and_pointing_tells_what_was_expected() {
         PageData { title: "Neurons".to_owned(), neurons: Some(neurons.clone()), ..PageData::default() };
     open(&mut browser, &folder, &data, &RenderOptions::default());
     let unit = |b: &mut Browser| {
-        let at = b.eval("[document.querySelectorAll('.pick select')[1].selectedIndex, Number(document.querySelector('input[type=number]').value)]");
+        let at = b.eval("[document.querySelectorAll('.pick select')[1].selectedIndex, Number(document.querySelector('input[type=number]').value) - 1]");
         (at[0].as_u64().unwrap() as usize, at[1].as_u64().unwrap() as usize)
     };
     let value = |b: &mut Browser| b.text("document.querySelectorAll('.info dd')[1].textContent");
