@@ -98,7 +98,8 @@ fn a_font_that_cannot_be_played_is_said_before_anything_is_written() {
         ("bad.sf2", "cut short"),
         ("late.sf2", "late.sf2 is not a SoundFont that can be played"),
     ] {
-        let (code, out, err) = run(folder.path(), &["midi", "book.abc", "--soundfont", name, "--out", "made"]);
+        let (code, out, err) =
+            run(folder.path(), &["midi", "book.abc", "--soundfont", name, "--out", "made"]);
         assert_eq!((code, out.as_str()), (1, ""), "{err}");
         assert!(err.contains(expected) && !err.contains("panicked"), "{err}");
         assert!(!folder.path().join("made").exists(), "{name}");

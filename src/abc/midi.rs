@@ -133,7 +133,11 @@ fn note_track<'a>(name: &'a str, channel: u8, notes: &[PlayedNote], velocity: u8
         let key = u7::new(note.pitch & 127);
         let on = MidiMessage::NoteOn { key, vel: u7::new(velocity & 127) };
         let off = MidiMessage::NoteOff { key, vel: u7::new(0) };
-        events.push(Timed { tick: note.start, order: 2, kind: TrackEventKind::Midi { channel, message: on } });
+        events.push(Timed {
+            tick: note.start,
+            order: 2,
+            kind: TrackEventKind::Midi { channel, message: on },
+        });
         events.push(Timed { tick: note.end, order: 0, kind: TrackEventKind::Midi { channel, message: off } });
     }
     in_order(events, 0)

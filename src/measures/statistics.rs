@@ -34,10 +34,7 @@ pub fn ratio(tunes: impl Iterator<Item = (usize, usize)>) -> Option<Estimate> {
     let all: f64 = counts.iter().map(|c| c.1).sum();
     let value = counts.iter().map(|c| c.0).sum::<f64>() / all;
     let squares: f64 = counts.iter().map(|(right, all)| (right - value * all).powi(2)).sum();
-    (all > 0.0).then(|| Estimate {
-        value,
-        error: (n > 1.0).then(|| (n / (n - 1.0) * squares).sqrt() / all),
-    })
+    (all > 0.0).then(|| Estimate { value, error: (n > 1.0).then(|| (n / (n - 1.0) * squares).sqrt() / all) })
 }
 
 /// The mean, with the error sd / sqrt(n). None without values.
@@ -46,8 +43,7 @@ pub fn mean(values: impl Iterator<Item = f64>) -> Option<Estimate> {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    (n > 0.0)
-        .then(|| Estimate { value: mean, error: (n > 1.0).then(|| (squares / (n - 1.0) / n).sqrt()) })
+    (n > 0.0).then(|| Estimate { value: mean, error: (n > 1.0).then(|| (squares / (n - 1.0) / n).sqrt()) })
 }
 
 /// The median, with a bootstrap error over tunes. None without values.

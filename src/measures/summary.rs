@@ -49,7 +49,8 @@ fn before() -> Vec<Plain> {
         ),
     ];
     for (i, length) in NOVEL_LENGTHS.iter().enumerate() {
-        let (key, name) = (format!("novel_{length}"), format!("substrings of {length} characters that are new"));
+        let (key, name) =
+            (format!("novel_{length}"), format!("substrings of {length} characters that are new"));
         list.push(plain(&key, &name, "share", move |f| ratio(f.iter().map(|f| f.novel[i]))));
     }
     list
@@ -83,13 +84,7 @@ pub(super) fn measures(reference: &Reference, facts: &[Facts]) -> Vec<Measure> {
     list
 }
 
-fn measure(
-    key: String,
-    name: String,
-    unit: &str,
-    value: Option<Estimate>,
-    corpus: Option<f64>,
-) -> Measure {
+fn measure(key: String, name: String, unit: &str, value: Option<Estimate>, corpus: Option<f64>) -> Measure {
     Measure {
         key,
         name,

@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use super::*;
 
 /// Two training tunes of eight bars; the music of neither has a run of eight characters of the other.
-const JIG: &str = "X:1\nT:The Jig\nM:6/8\nL:1/8\nK:D\nABd efg|fdB ABd|gfe dBA|Bcd e3|\nfga baf|ged BAG|ABc def|gfe d3|]\n";
-const REEL: &str =
-    "X:2\nT:The Reel\nM:4/4\nL:1/4\nK:C\nC2EG|c2GE|F2Ac|c2AF|\nG2Bd|d2BG|C2EG|c4|]\n";
+const JIG: &str =
+    "X:1\nT:The Jig\nM:6/8\nL:1/8\nK:D\nABd efg|fdB ABd|gfe dBA|Bcd e3|\nfga baf|ged BAG|ABc def|gfe d3|]\n";
+const REEL: &str = "X:2\nT:The Reel\nM:4/4\nL:1/4\nK:C\nC2EG|c2GE|F2Ac|c2AF|\nG2Bd|d2BG|C2EG|c4|]\n";
 
 fn train() -> Vec<(String, String)> {
     [JIG, REEL].iter().zip(1..).map(|(text, n)| (name_of(text, n), text.to_string())).collect()
@@ -32,8 +32,21 @@ fn the_order_of_the_measures_is_fixed() {
     assert_eq!(
         keys,
         [
-            "parses", "closes", "bars_filled", "in_key", "repeats", "sections", "longest_copy", "copying",
-            "novel_8", "novel_16", "novel_24", "novel_32", "pitch_distance", "duration_distance", "chars",
+            "parses",
+            "closes",
+            "bars_filled",
+            "in_key",
+            "repeats",
+            "sections",
+            "longest_copy",
+            "copying",
+            "novel_8",
+            "novel_16",
+            "novel_24",
+            "novel_32",
+            "pitch_distance",
+            "duration_distance",
+            "chars",
             "seconds"
         ]
     );
@@ -73,7 +86,8 @@ fn a_part_of_a_tune_is_found_where_it_stands() {
 #[test]
 fn a_new_tune_is_new() {
     let reference = Reference::new(&train(), &[]);
-    let new = tune("X:3\nT:The Jig\nM:6/8\nL:1/8\nK:D\n=f_B=f _B=f_B|^G_e^G _e^G_e|=f_B=f _B=f_B|^G_e^G _e3|]\n");
+    let new =
+        tune("X:3\nT:The Jig\nM:6/8\nL:1/8\nK:D\n=f_B=f _B=f_B|^G_e^G _e^G_e|=f_B=f _B=f_B|^G_e^G _e3|]\n");
     let measures = reference.measure(std::slice::from_ref(&new));
     assert_eq!(value(&measures, "copying"), Some(0.0));
     for length in facts::NOVEL_LENGTHS {
@@ -149,7 +163,10 @@ fn nothing_is_nothing() {
         for set in [vec![], vec![tune("")], vec![tune("\n\n\0|||"), tune("K:")]] {
             for measure in reference.measure(&set) {
                 let finite = |x: Option<f64>| x.is_none_or(f64::is_finite);
-                assert!(finite(measure.value) && finite(measure.error) && finite(measure.corpus), "{measure:?}");
+                assert!(
+                    finite(measure.value) && finite(measure.error) && finite(measure.corpus),
+                    "{measure:?}"
+                );
             }
         }
         assert_eq!(reference.source_of(""), None);

@@ -138,7 +138,9 @@ fn picture(
         let first = name.next().into_iter().flat_map(char::to_uppercase);
         subtitle = format!(
             "{}{of}: held-out AUC {:.3}, shuffled labels {:.3}",
-            first.chain(name).collect::<String>(), score.held_out, score.control
+            first.chain(name).collect::<String>(),
+            score.held_out,
+            score.control
         );
         captions.push(score.sentence.clone());
     }

@@ -133,7 +133,8 @@ impl Sound {
 pub fn render(midi: &[u8], font: &SoundFont) -> Result<Sound, SoundError> {
     let refuse = |reason: &str| SoundError::Unplayable(reason.into());
     // rustysynth takes a track's length at its word, and ticks in 31 bits; midly does not.
-    let ticks = longest_track(midi).ok_or_else(|| refuse("it is not a Standard MIDI File, or it is cut short"))?;
+    let ticks =
+        longest_track(midi).ok_or_else(|| refuse("it is not a Standard MIDI File, or it is cut short"))?;
     if ticks > i32::MAX as u64 {
         return Err(refuse("its time runs over"));
     }
@@ -158,8 +159,7 @@ fn play(midi: &[u8], font: &SoundFont) -> Result<Sound, SoundError> {
         return Err(refuse("its tempo or its division of time is zero".into()));
     }
     let settings = SynthesizerSettings::new(SAMPLE_RATE as i32);
-    let synthesizer =
-        Synthesizer::new(&font.font, &settings).map_err(|error| refuse(error.to_string()))?;
+    let synthesizer = Synthesizer::new(&font.font, &settings).map_err(|error| refuse(error.to_string()))?;
     let mut sequencer = MidiFileSequencer::new(synthesizer);
     sequencer.play(&Arc::new(file), false);
 

@@ -131,12 +131,8 @@ pub fn make_sets(
             ..SampleOptions::default()
         };
         let tunes = sample::tunes(engine, vocab, &wanted)?;
-        let mut set = TuneSet {
-            temperature,
-            tunes: tunes.len(),
-            folder: None,
-            measures: reference.measure(&tunes),
-        };
+        let mut set =
+            TuneSet { temperature, tunes: tunes.len(), folder: None, measures: reference.measure(&tunes) };
         if let Some(pages) = written {
             let name = format!("t{temperature}");
             write(&place.staging.join(&name), &name, &tunes, options, &mut made.notes)?;
@@ -144,13 +140,7 @@ pub fn make_sets(
             for i in readable(&tunes, pages) {
                 let origin = format!("temperature {temperature}, tune {}", i + 1);
                 // Numbers as in the files, so that the page's text is the file's.
-                made.pages.push(tune_page(
-                    &tunes[i].text,
-                    tunes[i].closed,
-                    i + 1,
-                    &origin,
-                    Some(reference),
-                ));
+                made.pages.push(tune_page(&tunes[i].text, tunes[i].closed, i + 1, &origin, Some(reference)));
             }
         }
         made.sets.push(set);
@@ -257,8 +247,7 @@ impl Place {
     /// Clears what an interrupted study left, and makes the hidden folder.
     fn new(out: &Path) -> Result<Place, SetError> {
         let folder = out.join(FOLDER);
-        let place =
-            Place { staging: out.join(".tunes.new"), old: out.join(".tunes.old"), folder };
+        let place = Place { staging: out.join(".tunes.new"), old: out.join(".tunes.old"), folder };
         if place.old.exists() && !place.folder.exists() {
             // Killed between two renames: the old sets are whole.
             fs::rename(&place.old, &place.folder).map_err(failed("rename", &place.old))?;

@@ -100,13 +100,8 @@ fn somebody_elses_folder_is_left_alone() {
 fn good_tunes_go_first_and_none_is_better_than_noise() {
     let tune = |text: &str, closed| TuneText { text: text.into(), closed };
     let good = "X:1\nT:t\nM:4/4\nL:1/4\nK:C\nCDEF|GABc|cBAG|FEDC|\n";
-    let set = [
-        tune(good, false),
-        tune("X:1\nK:C\nC|\n", true),
-        tune(good, true),
-        tune("", true),
-        tune(good, true),
-    ];
+    let set =
+        [tune(good, false), tune("X:1\nK:C\nC|\n", true), tune(good, true), tune("", true), tune(good, true)];
     assert_eq!(readable(&set, 1), [2]);
     assert_eq!(readable(&set, 2), [2, 4]);
     assert_eq!(readable(&set, 3), [0, 2, 4]);

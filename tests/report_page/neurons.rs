@@ -22,7 +22,7 @@ fn arrow_keys_flip_neurons_and_pointing_tells_what_was_expected() {
         PageData { title: "Neurons".to_owned(), neurons: Some(neurons.clone()), ..PageData::default() };
     open(&mut browser, &folder, &data, &RenderOptions::default());
     let unit = |b: &mut Browser| {
-        let at = b.eval("[document.querySelectorAll('.pick select')[1].selectedIndex, Number(document.querySelector('input[type=number]').value)]");
+        let at = b.eval("[document.querySelectorAll('.pick select')[1].selectedIndex, Number(document.querySelector('input[type=number]').value) - 1]");
         (at[0].as_u64().unwrap() as usize, at[1].as_u64().unwrap() as usize)
     };
     let value = |b: &mut Browser| b.text("document.querySelectorAll('.info dd')[1].textContent");
@@ -33,6 +33,9 @@ fn arrow_keys_flip_neurons_and_pointing_tells_what_was_expected() {
     // It begins with the first neuron that the report speaks of.
     assert_eq!(unit(&mut browser), (ranking[0].layer, ranking[0].unit));
     let kind = |i: usize| usize::from(ranking[i].kind == "c");
+
+    let named = browser.text("document.querySelector('.ranking tbody th').textContent");
+    assert!(named.starts_with(&format!("{}:{} ", ranking[0].layer + 1, ranking[0].unit + 1)), "{named}");
 
     // A real pointer over the eleventh character.
     browser.hover(".cells span:nth-of-type(11)");

@@ -1,5 +1,5 @@
-// The neuron browser: one neuron over one text, coloured from -1 to 1. Flipping restyles the text's spans and makes no
-// new ones; activations are decoded when a text is first opened.
+// The neuron browser: one neuron over one text, coloured from -1 to 1. Layers and units are counted from 1 for people.
+// Flipping restyles the text's spans and makes no new ones; activations are decoded when a text is first opened.
 
 // Background of an activation, as -127..127 + 127. The three colours follow the theme by themselves.
 const SHADES = Array.from({ length: 256 }, (_, i) => {
@@ -28,8 +28,8 @@ function neuronsSection(data) {
   const textSelect = h('select', { onchange: () => openText(textSelect.selectedIndex) },
     texts.map((t, i) => h('option', { value: i }, `${clean(t.title) || 'Untitled'} (${clean(t.origin)})`)));
   const layerSelect = h('select', { onchange: () => open({ layer: layerSelect.selectedIndex, rank: -1 }) },
-    Array.from({ length: data.layers }, (_, i) => h('option', { value: i }, String(i))));
-  const unitInput = h('input', { type: 'number', min: 0, max: data.hidden - 1, step: 1, inputmode: 'numeric', onchange: () => open({ unit: clamp(Math.round(Number(unitInput.value)) || 0, 0, data.hidden - 1), rank: -1 }) });
+    Array.from({ length: data.layers }, (_, i) => h('option', { value: i }, String(i + 1))));
+  const unitInput = h('input', { type: 'number', min: 1, max: data.hidden, step: 1, inputmode: 'numeric', onchange: () => open({ unit: clamp(Math.round(Number(unitInput.value)) || 1, 1, data.hidden) - 1, rank: -1 }) });
   const kindChoice = choice('What is shown', kinds.map((kind, i) => [i, KIND_NAMES[kind] ?? kind]), 0, (i) => open({ kind: i, rank: -1 }));
   const place = h('span', { class: 'place' });
   const back = h('button', { type: 'button', 'aria-label': 'Neuron before', onclick: () => flip(-1) }, '\u2190');
@@ -84,7 +84,7 @@ function neuronsSection(data) {
   function open(change) {
     Object.assign(state, change);
     layerSelect.selectedIndex = state.layer;
-    unitInput.value = state.unit;
+    unitInput.value = state.unit + 1;
     kindChoice.querySelectorAll('input').forEach((input, i) => { input.checked = i === state.kind; });
     place.textContent = `${state.layer * data.hidden + state.unit + 1} of ${units}`;
     // A neuron that was flipped to may stand in the ranking all the same.
@@ -223,7 +223,7 @@ function neuronsSection(data) {
     const n = ranking[i];
     const card = h('button', { type: 'button', class: 'card', onclick: () => openRank(i) },
       h('strong', null, bdi(n.label_name)),
-      h('span', null, `layer ${n.layer}, unit ${n.unit}, ${KIND_NAMES[n.kind] ?? n.kind} \u00b7 ${number(n.held_out, 3)}`));
+      h('span', null, `layer ${n.layer + 1}, unit ${n.unit + 1}, ${KIND_NAMES[n.kind] ?? n.kind} \u00b7 ${number(n.held_out, 3)}`));
     current.push(() => card.setAttribute('aria-pressed', String(state.rank === i)));
     return card;
   });
@@ -239,8 +239,8 @@ function neuronsSection(data) {
   stage.addEventListener('keydown', (event) => neuronKey(event));
   const rankTable = ranking.length ? tableOf({
     columns: ['neuron', 'tells apart', 'held out', 'shuffled', 'what it does'],
-    rows: ranking.map((n) => [`${n.layer}:${n.unit} ${KIND_NAMES[n.kind] ?? n.kind}`, n.label_name, number(n.held_out), number(n.control), n.sentence]),
-    note: 'Neurons as layer:unit, counted from 0. Held out: area under the ROC curve on tunes that the neuron was not chosen with, 0.5 to 1. Shuffled: the same for the best neuron of shuffled labels, which is what chance reaches.',
+    rows: ranking.map((n) => [`${n.layer + 1}:${n.unit + 1} ${KIND_NAMES[n.kind] ?? n.kind}`, n.label_name, number(n.held_out), number(n.control), n.sentence]),
+    note: 'Neurons as layer:unit, counted from 1. Held out: area under the ROC curve on tunes that the neuron was not chosen with, 0.5 to 1. Shuffled: the same for the best neuron of shuffled labels, which is what chance reaches.',
   }, 'Neurons by how well they tell labels apart', { open: (i) => {
     openRank(i);
     stage.scrollIntoView({ block: 'nearest', behavior: calm.matches ? 'instant' : 'smooth' });
@@ -269,7 +269,7 @@ function neuronsSection(data) {
 
   return {
     node: h('div', { class: 'neurons' },
-      h('p', { class: 'note' }, bdi(data.model), '. Blue: towards \u22121. Orange: towards 1. Left and right arrow keys flip through the neurons, up and down through the ranking.'),
+      h('p', { class: 'note' }, bdi(data.model), '. Blue: towards \u22121. Orange: towards 1. Left and right arrow keys flip through the neurons, up and down through the ranking.', data.note ? [' ', bdi(data.note)] : null),
       cards.length ? h('div', { class: 'cards', role: 'group', 'aria-label': 'Neurons that the report speaks of' }, cards) : null,
       stage, rankTable ? h('h3', null, 'Ranking') : null, rankTable),
     key: neuronKey,
