@@ -95,7 +95,10 @@ fn a_tiny_study_finds_what_it_should() {
     assert_eq!(found.trials.len(), 8);
     let facts = &found.data;
     assert_eq!((facts.train_tunes, facts.val_tunes, facts.test_tunes), (20, 6, 3));
-    assert_eq!((&facts.train_names[..], &facts.val_names[..]), (&["train.abc".to_string()][..], &["val.abc".to_string()][..]));
+    assert_eq!(
+        (&facts.train_names[..], &facts.val_names[..]),
+        (&["train.abc".to_string()][..], &["val.abc".to_string()][..])
+    );
     assert!(facts.header_share > 0.1 && facts.header_share < 0.9);
     let kinds: Vec<(Protocol, &str)> = found.ngrams.iter().map(|t| (t.protocol, t.of.as_str())).collect();
     use Protocol::{Assignment, Contract};
@@ -151,7 +154,9 @@ fn a_contracts_trial(out: &Path, trial: &Trial) {
     let ends = trial.classes.iter().find(|class| class.class == CharClass::End).unwrap();
     assert_eq!(ends.chars, 6, "one end a tune");
     assert!(trial.classes.iter().any(|class| class.class == CharClass::ChordSymbol));
-    assert!(validation.body_nats.is_some() && trial.train.unwrap().tunes == 20 && trial.test.unwrap().tunes == 3);
+    assert!(
+        validation.body_nats.is_some() && trial.train.unwrap().tunes == 20 && trial.test.unwrap().tunes == 3
+    );
 }
 
 /// Header and body add up to the whole, and the whole is the reported loss.
@@ -283,8 +288,10 @@ fn a_trial_that_fails_is_named_and_the_others_go_on() {
     let ended = study(&tiny(), &data, &out, 2);
     assert_eq!((ended.reused, ended.results.trials.len()), (4, 8));
     drop(ended);
-    let panics = |_: &engine::EngineSpec| -> Result<Box<dyn engine::Engine>, EngineError> { panic!("a test's own") };
-    let error = schedule::run_with(&tiny(), &data, &folder.path().join("panics"), 2, Device::Cpu, &panics, &|| false);
+    let panics =
+        |_: &engine::EngineSpec| -> Result<Box<dyn engine::Engine>, EngineError> { panic!("a test's own") };
+    let error =
+        schedule::run_with(&tiny(), &data, &folder.path().join("panics"), 2, Device::Cpu, &panics, &|| false);
     drop(error);
 }
 
@@ -312,7 +319,12 @@ fn another_grid_adds_trials_and_other_training_or_data_is_refused() {
     let mut other = grid.clone();
     (other.epochs, other.lr) = (3, 0.5);
     let error = refused(&other, &StudyData { val: vec![], ..data.clone() });
-    for expected in ["epochs: the study has 2, asked for 3", "lr: the study has 0.01, asked for 0.5", "--val: the study has", "asked for none"] {
+    for expected in [
+        "epochs: the study has 2, asked for 3",
+        "lr: the study has 0.01, asked for 0.5",
+        "--val: the study has",
+        "asked for none",
+    ] {
         assert!(error.contains(expected), "{error}");
     }
     // The same file with another content.
@@ -355,7 +367,10 @@ fn the_built_in_tunebook_and_a_corpus_without_validation_tunes_are_enough() {
     let ended = study(&grid, &data, &folder.path().join("one"), 2);
     assert_eq!((ended.results.trials.len(), ended.results.data.val_tunes), (4, 0));
     for trial in &ended.results.trials {
-        assert!(trial.validation.is_none() && trial.slices.is_none() && trial.classes.is_empty(), "{trial:?}");
+        assert!(
+            trial.validation.is_none() && trial.slices.is_none() && trial.classes.is_empty(),
+            "{trial:?}"
+        );
         assert_eq!(trial.train.is_some(), trial.protocol == Protocol::Contract);
     }
     assert!(ended.results.ngrams.is_empty() && ended.results.best.is_some());

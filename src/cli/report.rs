@@ -93,14 +93,18 @@ fn of_study(args: &ReportArgs, options: &Options) -> anyhow::Result<Outcome> {
     let path = args.folder.join(RESULTS);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut results: Results = serde_json::from_str(&text).with_context(|| {
-        format!("{} is damaged, or of another version; run the `study` command again, which makes it anew", path.display())
+        format!(
+            "{} is damaged, or of another version; run the `study` command again, which makes it anew",
+            path.display()
+        )
     })?;
     let _lock = RunLock::take(&args.folder)?;
     if let Err(error) = interrupt::install() {
         eprintln!("note: Ctrl-C will not clean up ({error})");
     }
     let texts = folder::data_texts(&args.folder).map_err(usage)?;
-    let made = after::make(&mut results, &texts, &args.folder, options, &mut interrupt::requested).map_err(usage)?;
+    let made =
+        after::make(&mut results, &texts, &args.folder, options, &mut interrupt::requested).map_err(usage)?;
     let Some(notes) = made else { return Ok(Outcome::Interrupted) };
     notes.iter().for_each(|note| eprintln!("note: {note}"));
     write!(std::io::stdout().lock(), "{}", super::study::summary(&results, &args.folder))?;

@@ -24,8 +24,11 @@ pub const MAX_TUNES: usize = 1000;
 const MAX_ABCJS: u64 = 8 << 20;
 
 /// Where abcjs lies in an npm install.
-const ABCJS: [&str; 3] =
-    ["dist/abcjs-basic-min.js", "abcjs/dist/abcjs-basic-min.js", "node_modules/abcjs/dist/abcjs-basic-min.js"];
+const ABCJS: [&str; 3] = [
+    "dist/abcjs-basic-min.js",
+    "abcjs/dist/abcjs-basic-min.js",
+    "node_modules/abcjs/dist/abcjs-basic-min.js",
+];
 
 /// What is typed after `study`.
 #[derive(Debug, Args)]
@@ -108,8 +111,8 @@ pub fn run(args: &StudyArgs) -> anyhow::Result<Outcome> {
         eprintln!("note: Ctrl-C will not save before it stops ({error})");
     }
     let data = StudyData { train: args.data.clone(), val: args.val.clone(), test: args.test.clone() };
-    let mut ended = schedule::run(&grid, &data, &args.out, args.threads, device, &interrupt::requested)
-        .map_err(usage)?;
+    let mut ended =
+        schedule::run(&grid, &data, &args.out, args.threads, device, &interrupt::requested).map_err(usage)?;
     let stopped = || {
         eprintln!(
             "stopped; what is done is saved, and the same command with --out {} goes on from there",
@@ -221,7 +224,8 @@ pub fn summary(results: &Results, out: &Path) -> String {
                 continue;
             }
             let score = crate::study::tables::score_name(results, protocol);
-            text += &format!("{} ({} protocol), {score}, nats\n", experiment.title, names::protocol(protocol));
+            text +=
+                &format!("{} ({} protocol), {score}, nats\n", experiment.title, names::protocol(protocol));
             for one in compared {
                 let Some(summary) = one.summary else { continue };
                 text += &format!(
@@ -234,12 +238,20 @@ pub fn summary(results: &Results, out: &Path) -> String {
     }
     let folder = out.display();
     if let Some((variant, seed)) = &results.best {
-        text += &format!("best model:  {}, seed {seed}: {folder}/trials/{}-seed{seed}\n", names::full(variant), variant.key());
+        text += &format!(
+            "best model:  {}, seed {seed}: {folder}/trials/{}-seed{seed}\n",
+            names::full(variant),
+            variant.key()
+        );
         text += &format!("tunes:       {folder}/tunes/ at temperatures 0.5, 1 and 2; measures.csv\n");
         text += &format!("neurons:     {folder}/neurons/\n");
     }
-    text += &format!("tables:      {folder}/tables.md, results.csv, results.json; plots in {folder}/plots/\n");
+    text +=
+        &format!("tables:      {folder}/tables.md, results.csv, results.json; plots in {folder}/plots/\n");
     text += &format!("discussion:  {folder}/discussion.md\n");
-    text += &format!("report:      {folder}/{} (open it in a browser; it needs nothing beside it)\n", after::PAGE);
+    text += &format!(
+        "report:      {folder}/{} (open it in a browser; it needs nothing beside it)\n",
+        after::PAGE
+    );
     text
 }

@@ -235,7 +235,9 @@ fn title(results: &Results) -> String {
 fn facts(results: &Results) -> Vec<String> {
     let data = &results.data;
     let part = |what: &str, tunes: u64, chars: u64| {
-        (tunes > 0).then(|| format!("{} tunes, {} characters for {what}", tables::thousands(tunes), tables::thousands(chars)))
+        (tunes > 0).then(|| {
+            format!("{} tunes, {} characters for {what}", tables::thousands(tunes), tables::thousands(chars))
+        })
     };
     let parts: Vec<String> = [
         part("training", data.train_tunes, data.train_chars),
@@ -249,7 +251,13 @@ fn facts(results: &Results) -> Vec<String> {
     let quick = if results.quick { " A quick study: fewer epochs and seeds than the full one." } else { "" };
     vec![
         format!("{}; vocabulary of {}.", parts.join("; "), data.vocab),
-        format!("{} trials on {}; {}, {}.{quick}", results.trials.len(), results.machine, results.settings.engine, results.settings.precision),
+        format!(
+            "{} trials on {}; {}, {}.{quick}",
+            results.trials.len(),
+            results.machine,
+            results.settings.engine,
+            results.settings.precision
+        ),
         format!("songrnn-fast {}{commit}, {}.", results.version, results.date),
     ]
 }

@@ -60,8 +60,12 @@ pub fn results(
 
 /// The engine as it calls itself, without its threads, and the GPU where it is on one.
 fn engine(context: &Context<'_>) -> Result<(String, Option<String>), StudyError> {
-    let shape =
-        ModelShape { cell: context.grid.baseline.cell, vocab: context.folder.data.vocab.len(), hidden: 8, layers: 1 };
+    let shape = ModelShape {
+        cell: context.grid.baseline.cell,
+        vocab: context.folder.data.vocab.len(),
+        hidden: 8,
+        layers: 1,
+    };
     let spec = EngineSpec { device: context.device, ..EngineSpec::cpu(shape, context.grid.precision, 1) };
     let info = (context.build)(&spec)?.info();
     let detail = info.detail.split(", ").next().unwrap_or_default();
@@ -76,7 +80,8 @@ fn processor() -> String {
 
 fn facts(asked: &StudyData, data: &TrainData) -> DataFacts {
     let names = |paths: &[PathBuf]| {
-        let name = |path: &PathBuf| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let name =
+            |path: &PathBuf| path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         paths.iter().map(name).collect()
     };
     let tunes = |part: &Option<Part>| part.as_ref().map_or(0, |part| part.tunes.len() as u64);

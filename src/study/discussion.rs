@@ -57,7 +57,10 @@ fn every<'a>(results: &'a Results, protocol: Protocol) -> Vec<Compared<'a>> {
 }
 
 fn section(title: &str, paragraphs: Vec<String>) -> Section {
-    Section { title: title.into(), paragraphs: paragraphs.into_iter().filter(|text| !text.is_empty()).collect() }
+    Section {
+        title: title.into(),
+        paragraphs: paragraphs.into_iter().filter(|text| !text.is_empty()).collect(),
+    }
 }
 
 /// What a reader in a hurry needs.
@@ -116,7 +119,8 @@ fn summary(results: &Results) -> Section {
                     n => format!("{n} are"),
                 }
             );
-            let sides = [("lower", &better), ("higher", &worse)].into_iter().filter(|side| !side.1.is_empty());
+            let sides =
+                [("lower", &better), ("higher", &worse)].into_iter().filter(|side| !side.1.is_empty());
             let sides: Vec<String> =
                 sides.map(|(side, who)| format!("{side} is the loss of {}", list(who, "and"))).collect();
             text += &if sides.is_empty() { ".".to_string() } else { format!(": {}.", sides.join("; ")) };
@@ -131,7 +135,10 @@ fn summary(results: &Results) -> Section {
 /// What the numbers mean and when a difference counts.
 fn method(results: &Results) -> Section {
     if results.trials.is_empty() {
-        return section("What was compared", vec!["No trial is done yet, so there is nothing to discuss.".into()]);
+        return section(
+            "What was compared",
+            vec!["No trial is done yet, so there is nothing to discuss.".into()],
+        );
     }
     let data = &results.data;
     let tunes = |n: u64, what: &str| match n {
@@ -227,7 +234,9 @@ fn limits(results: &Results) -> Section {
     if !missing.is_empty() {
         texts.push(sentence(&format!("{} missing or without a finite loss: {}", missing.0, missing.1)));
     }
-    texts.push("Everything here is about these tunes; other collections may order the variants differently.".into());
+    texts.push(
+        "Everything here is about these tunes; other collections may order the variants differently.".into(),
+    );
     section("Limits", vec![texts.join(" ")])
 }
 
@@ -255,7 +264,11 @@ fn missing(results: &Results) -> Missing {
                 }
                 seen.push(one.variant.key());
                 total += absent;
-                whose.push(format!("{absent} of {} ({})", names::full(&one.variant), names::protocol(protocol)));
+                whose.push(format!(
+                    "{absent} of {} ({})",
+                    names::full(&one.variant),
+                    names::protocol(protocol)
+                ));
             }
         }
     }

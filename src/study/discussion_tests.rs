@@ -43,9 +43,14 @@ fn turned_numbers_turn_the_words() {
     assert!(before.contains("lower with 250 units by 0.1") && after.contains("higher with 250 units by 0.1"));
     assert!(before.contains("gap becomes smaller") && after.contains("gap becomes larger"), "{after}");
     let rises = |text: &str| text.lines().find(|line| line.contains("rise")).unwrap_or_default().to_string();
-    let falls = |text: &str| text.lines().find(|line| line.contains("measures fall")).unwrap_or_default().to_string();
+    let falls =
+        |text: &str| text.lines().find(|line| line.contains("measures fall")).unwrap_or_default().to_string();
     assert!(falls(&before).contains("bars filled"), "{before}");
-    assert!(!falls(&after).contains("bars filled") && after.contains("measures rise"), "{after} {}", rises(&after));
+    assert!(
+        !falls(&after).contains("bars filled") && after.contains("measures rise"),
+        "{after} {}",
+        rises(&after)
+    );
 }
 
 #[test]
@@ -112,7 +117,9 @@ fn all_kinds_of_results_give_clean_prose() {
                     continue;
                 }
                 assert!(text.ends_with(['.', ')']), "{name}: {text}");
-                for bad in ["NaN", "inf ", "  ", " ,", " .", "..", "()", ": .", " 1 trials", " 1 variants", "None"] {
+                for bad in
+                    ["NaN", "inf ", "  ", " ,", " .", "..", "()", ": .", " 1 trials", " 1 variants", "None"]
+                {
                     let allowed = bad == "None" && text.contains("None of the others");
                     assert!(allowed || !text.contains(bad), "{name}: {bad:?} in {text}");
                 }

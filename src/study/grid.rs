@@ -160,7 +160,8 @@ impl Grid {
         let resolve = |varied: &Varied| {
             let variants = varied.variants();
             let among = variants.iter().any(|variant| *variant == self.baseline);
-            let baseline = if among { self.baseline } else { variants.first().copied().unwrap_or(self.baseline) };
+            let baseline =
+                if among { self.baseline } else { variants.first().copied().unwrap_or(self.baseline) };
             Experiment { name: varied.name.clone(), title: varied.title.clone(), variants, baseline }
         };
         self.experiments.iter().map(resolve).collect()

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use serde::Deserialize;
 use serde::de::value::{F64Deserializer, I64Deserializer, StrDeserializer};
 use serde::de::{self, Deserializer, IntoDeserializer, SeqAccess, Visitor};
-use serde::Deserialize;
 use toml::Spanned;
 
 use super::grid::{BASELINE, Grid, MOST, Varied};
@@ -110,7 +110,8 @@ fn list<T>(name: &str, asked: Option<List<T>>, otherwise: T) -> Result<Vec<T>, S
 impl Grid {
     /// From a TOML file's text. The error names what is wrong and where.
     pub fn from_toml(text: &str) -> Result<Grid, String> {
-        let file: GridFile = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_string())?;
+        let file: GridFile =
+            toml::from_str(text).map_err(|error| error.to_string().trim_end().to_string())?;
         let paper = Grid::paper();
         let baseline = match file.baseline {
             None => BASELINE,
@@ -140,12 +141,13 @@ impl Grid {
         if let Some(experiments) = file.experiment {
             grid.experiments.clear();
             for spanned in experiments {
-                let line = 1 + text.get(..spanned.span().start).map_or(0, |before| before.matches('\n').count());
+                let line =
+                    1 + text.get(..spanned.span().start).map_or(0, |before| before.matches('\n').count());
                 let asked = spanned.into_inner();
                 let name = asked.name.clone();
                 let resolved = grid.resolve(asked);
-                let experiment = resolved
-                    .map_err(|problem| format!("line {line}, [[experiment]] {name:?}: {problem}"))?;
+                let experiment =
+                    resolved.map_err(|problem| format!("line {line}, [[experiment]] {name:?}: {problem}"))?;
                 grid.experiments.push(experiment);
             }
         }
@@ -186,7 +188,9 @@ impl Grid {
         }
         let variants = experiment.len();
         if variants > MOST {
-            return Err(format!("{variants} variants (every value of a list with every other's): expected at most {MOST}"));
+            return Err(format!(
+                "{variants} variants (every value of a list with every other's): expected at most {MOST}"
+            ));
         }
         let all = experiment.variants();
         for (at, variant) in all.iter().enumerate() {
@@ -239,11 +243,8 @@ impl Grid {
                 return Err(format!("two experiments have the name {name:?}: give each its own"));
             }
         }
-        let trials = self
-            .variants()
-            .len()
-            .saturating_mul(self.seeds.len())
-            .saturating_mul(self.protocols.len());
+        let trials =
+            self.variants().len().saturating_mul(self.seeds.len()).saturating_mul(self.protocols.len());
         if trials > MOST {
             return Err(format!("{trials} trials: expected at most {MOST}; take fewer variants or seeds"));
         }

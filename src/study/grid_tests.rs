@@ -52,11 +52,16 @@ fn one_value_or_a_list_and_the_product_of_lists() {
                 [[experiment]]\nname = 'drop'\nhidden = 256\nlayers = 2\ndropout = [0, 0.25, 0.5]\n\
                 [[experiment]]\nname = 'product'\ncell = 'rnn'\nhidden = [10, 20]\nlayers = [1, 2]\n";
     let grid = Grid::from_toml(text).unwrap();
-    let keys = |at: usize| -> Vec<String> { grid.experiments[at].variants().iter().map(Variant::key).collect() };
+    let keys =
+        |at: usize| -> Vec<String> { grid.experiments[at].variants().iter().map(Variant::key).collect() };
     assert_eq!(keys(0), ["lstm-3x512", "gru-3x512"]);
     assert_eq!(keys(1), ["lstm-2x256", "lstm-2x256-dropout0.25", "lstm-2x256-dropout0.5"]);
     assert_eq!(keys(2), ["rnn-1x10", "rnn-2x10", "rnn-1x20", "rnn-2x20"]);
-    assert_eq!(grid.experiments()[0].baseline.key(), "lstm-3x512", "the first where the study's is not among them");
+    assert_eq!(
+        grid.experiments()[0].baseline.key(),
+        "lstm-3x512",
+        "the first where the study's is not among them"
+    );
     assert_eq!(grid.experiments[1].title, "drop");
     assert_eq!((grid.epochs, grid.batch), (3, 32), "what is left out is the paper's");
     // The paper's experiments around another baseline.
@@ -96,7 +101,13 @@ fn what_cannot_be_is_refused_by_name_and_place() {
         ("[[experiment]]\nname = '../x'".into(), "it names files"),
         ("[[experiment]]\ncell = 'gru'".into(), "name"),
         ("[[experiment]]\nname = 'a'\n[[experiment]]\nname = 'a'".into(), "two experiments"),
-        (format!("[[experiment]]\nname = 'a'\nhidden = {:?}\ndropout = [0, 0.5]", (1..6000).collect::<Vec<_>>()), "at most 10000"),
+        (
+            format!(
+                "[[experiment]]\nname = 'a'\nhidden = {:?}\ndropout = [0, 0.5]",
+                (1..6000).collect::<Vec<_>>()
+            ),
+            "at most 10000",
+        ),
         ("not toml at all".into(), "line 1"),
     ];
     for (text, expected) in cases {

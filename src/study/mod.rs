@@ -30,7 +30,6 @@ pub(crate) mod testing;
 pub mod trial;
 pub mod tunes;
 
-
 pub use results::Results;
 
 use std::path::PathBuf;
@@ -76,7 +75,9 @@ pub enum StudyError {
         problem: String,
     },
     /// A loss that is no number.
-    #[error("training diverges: the loss of epoch {epoch} is not a number; try a smaller network or less dropout")]
+    #[error(
+        "training diverges: the loss of epoch {epoch} is not a number; try a smaller network or less dropout"
+    )]
     Diverged {
         /// The epoch, from 1.
         epoch: u64,

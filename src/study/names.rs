@@ -70,7 +70,9 @@ pub fn numeric(experiment: &Experiment) -> Option<(&'static str, fn(&Variant) ->
         Varied { cell: false, hidden: false, layers: true, dropout: false } => {
             Some(("layers", |v| v.layers as f64))
         }
-        Varied { cell: false, hidden: false, layers: false, dropout: true } => Some(("dropout", |v| v.dropout)),
+        Varied { cell: false, hidden: false, layers: false, dropout: true } => {
+            Some(("dropout", |v| v.dropout))
+        }
         _ => None,
     }
 }

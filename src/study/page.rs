@@ -25,9 +25,11 @@ fn page(results: &Results, experiment: &Experiment, protocol: Protocol) -> Optio
     if protocol == Protocol::Assignment
         && published::comparable(results.data.train_tunes, results.data.val_tunes)
     {
-        let slices = |figure: &&published::Figure| published::SOURCES[figure.source].measured == Measured::Slices;
+        let slices =
+            |figure: &&published::Figure| published::SOURCES[figure.source].measured == Measured::Slices;
         for figure in published::of(&experiment.baseline).into_iter().filter(slices) {
-            let name = format!("{}: {}", published::SOURCES[figure.source].label, names::full(&figure.variant));
+            let name =
+                format!("{}: {}", published::SOURCES[figure.source].label, names::full(&figure.variant));
             lines.push((name, 0.5 * (figure.low + figure.high)));
         }
     }

@@ -8,9 +8,7 @@ use super::published::{self, Measured};
 use super::results::{CurvePoint, Experiment, Protocol, Results, Trial, Variant};
 use super::statistics::{Compared, Summary, compare};
 use super::tables::{best_ngram, classes_by, ngram};
-use crate::viz::chart::{
-    Axis, Dash, Figure, Marker, Panel, Point, Reference, Scale, Series, Swatch, Unit,
-};
+use crate::viz::chart::{Axis, Dash, Figure, Marker, Panel, Point, Reference, Scale, Series, Swatch, Unit};
 
 /// Of a 95% interval, in standard errors of a normal distribution.
 const NORMAL: f64 = 1.96;
@@ -23,7 +21,8 @@ pub fn all(results: &Results) -> Vec<(String, String)> {
         for protocol in [Protocol::Contract, Protocol::Assignment] {
             let key = names::protocol(protocol);
             plots.extend(curves(results, experiment, protocol).map(|p| (format!("curves-{name}-{key}"), p)));
-            plots.extend(final_loss(results, experiment, protocol).map(|p| (format!("loss-{name}-{key}"), p)));
+            plots
+                .extend(final_loss(results, experiment, protocol).map(|p| (format!("loss-{name}-{key}"), p)));
         }
     }
     plots.extend(temperature(results).map(|plot| ("temperature".to_string(), plot)));
@@ -130,7 +129,13 @@ pub fn curves(results: &Results, experiment: &Experiment, protocol: Protocol) ->
             for trial in one.trials.iter().filter(|_| k == 0) {
                 let points = tail(trial, last, reads[k]);
                 any_tail |= points.len() > 1;
-                series.push(Series { colour: Some(i), line: Some(dash), faint: true, points, ..Series::default() });
+                series.push(Series {
+                    colour: Some(i),
+                    line: Some(dash),
+                    faint: true,
+                    points,
+                    ..Series::default()
+                });
             }
             series.push(Series {
                 name: if k == named { names::short(experiment, &one.variant) } else { String::new() },
@@ -164,8 +169,12 @@ pub fn curves(results: &Results, experiment: &Experiment, protocol: Protocol) ->
         keys.push(("lowest to highest seed".into(), Swatch::Band));
     }
     let mut note = vec![match protocol {
-        Protocol::Contract => "Training loss is the mean while the weights moved, with dropout where there is any.",
-        Protocol::Assignment => "Losses of one epoch are over one random slice of 30 characters of every song.",
+        Protocol::Contract => {
+            "Training loss is the mean while the weights moved, with dropout where there is any."
+        }
+        Protocol::Assignment => {
+            "Losses of one epoch are over one random slice of 30 characters of every song."
+        }
     }];
     if any_tail {
         note.push("Means end where the first seed stops; thin lines are the seeds that trained on.");
@@ -190,7 +199,13 @@ pub fn curves(results: &Results, experiment: &Experiment, protocol: Protocol) ->
         let (to, _) = upper(&near, &[], 0.05);
         let near_enough = |line: &&Reference| to.is_some_and(|to| line.value < to);
         let lines = references.iter().filter(near_enough).cloned().collect();
-        panels.push(panel("training and validation", upper(&series, &references, 0.35).0, 330.0, series, references));
+        panels.push(panel(
+            "training and validation",
+            upper(&series, &references, 0.35).0,
+            330.0,
+            series,
+            references,
+        ));
         panels.push(panel("validation, closer", to, 330.0, near, lines));
     } else {
         panels.push(panel("", to, 400.0, series, references));
@@ -218,9 +233,11 @@ fn seeds(compared: &[Compared]) -> String {
 /// `least` is the least room above the highest end.
 fn upper(series: &[Series], references: &[Reference], least: f64) -> (Option<f64>, bool) {
     let ends = |one: &Series| one.points.iter().rev().map(|point| point.y).find(|y| y.is_finite());
-    let last = || series.iter().filter(|one| !one.faint).filter_map(ends).chain(references.iter().map(|l| l.value));
+    let last =
+        || series.iter().filter(|one| !one.faint).filter_map(ends).chain(references.iter().map(|l| l.value));
     let high = last().filter(|value| value.is_finite()).fold(f64::NEG_INFINITY, f64::max);
-    let all = || series.iter().flat_map(|one| one.points.iter()).map(|point| point.y).filter(|y| y.is_finite());
+    let all =
+        || series.iter().flat_map(|one| one.points.iter()).map(|point| point.y).filter(|y| y.is_finite());
     let low = all().fold(f64::INFINITY, f64::min);
     let highest = all().fold(f64::NEG_INFINITY, f64::max);
     // As much above the highest end as lies between it and the lowest value.
@@ -297,7 +314,8 @@ pub fn final_loss(results: &Results, experiment: &Experiment, protocol: Protocol
             });
         }
         for (source, one) in published::SOURCES.iter().enumerate() {
-            let points: Vec<Point> = others.iter().filter(|other| other.0 == source).map(|other| other.1).collect();
+            let points: Vec<Point> =
+                others.iter().filter(|other| other.0 == source).map(|other| other.1).collect();
             if !points.is_empty() {
                 series.push(Series {
                     name: format!("published {}", one.label),
@@ -360,7 +378,10 @@ pub fn temperature(results: &Results) -> Option<Figure> {
         done.push(&measure.key);
         let find = || {
             let same = |set: &'_ super::results::TuneSet| {
-                set.measures.iter().find(|other| other.key == measure.key).map(|other| (set.temperature, other.clone()))
+                set.measures
+                    .iter()
+                    .find(|other| other.key == measure.key)
+                    .map(|other| (set.temperature, other.clone()))
             };
             sets.iter().filter_map(same)
         };
@@ -402,7 +423,9 @@ pub fn temperature(results: &Results) -> Option<Figure> {
     if panels.is_empty() {
         return None;
     }
-    let model = results.best.map_or_else(String::new, |(best, _)| format!(" of the best model, {}", names::full(&best)));
+    let model = results
+        .best
+        .map_or_else(String::new, |(best, _)| format!(" of the best model, {}", names::full(&best)));
     Some(Figure {
         title: "Sampled tunes against temperature".into(),
         subtitle: format!("Tunes{model}"),
@@ -438,7 +461,11 @@ pub fn classes(results: &Results) -> Option<Figure> {
             Some(Point { x: all.mean, y: row as f64 + place, x_span, y_span: None })
         });
         Series {
-            name: if i == 0 { format!("baseline, {}", names::full(variant)) } else { format!("best, {}", names::full(variant)) },
+            name: if i == 0 {
+                format!("baseline, {}", names::full(variant))
+            } else {
+                format!("best, {}", names::full(variant))
+            },
             colour: Some(i),
             marker: Some([Marker::Circle, Marker::Square][i]),
             points: points.collect(),

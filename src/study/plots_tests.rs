@@ -35,7 +35,8 @@ fn plots_of_any_results_are_well_formed_and_inside_their_frame() {
             let here = format!("{name}, {stem}");
             assert!(stem.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'), "{here}");
             assert!(!svg.contains("NaN") && !svg.contains("inf") && !svg.contains("<script"), "{here}");
-            let document = usvg::roxmltree::Document::parse(svg).unwrap_or_else(|why| panic!("{here}: {why}"));
+            let document =
+                usvg::roxmltree::Document::parse(svg).unwrap_or_else(|why| panic!("{here}: {why}"));
             let size = |name: &str| document.root_element().attribute(name).unwrap().parse::<f64>().unwrap();
             let (width, height) = (size("width"), size("height"));
             assert!(width == 720.0 && height > 100.0 && height < 6000.0, "{here}: {height}");

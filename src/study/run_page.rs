@@ -52,7 +52,8 @@ pub fn make(folder: &Path, options: &Options) -> Result<(String, Vec<String>), S
         choice: sample::Choice { temperature: TEMPERATURE, ..Default::default() },
         ..SampleOptions::default()
     };
-    let written = sample::tunes(engine.as_mut(), &model.vocab, &asked).map_err(super::tunes::SetError::from)?;
+    let written =
+        sample::tunes(engine.as_mut(), &model.vocab, &asked).map_err(super::tunes::SetError::from)?;
     let pages: Vec<_> = (1..)
         .zip(&written)
         .map(|(number, tune)| {
@@ -66,7 +67,11 @@ pub fn make(folder: &Path, options: &Options) -> Result<(String, Vec<String>), S
         .map(|(number, text)| (name_of(text, number), format!("held-out tune {number}"), text.clone()))
         .collect();
     shown.extend(
-        pages.iter().zip(&written).take(2).map(|(page, tune)| (page.title.clone(), page.origin.clone(), tune.text.clone())),
+        pages
+            .iter()
+            .zip(&written)
+            .take(2)
+            .map(|(page, tune)| (page.title.clone(), page.origin.clone(), tune.text.clone())),
     );
     let (ranking, neurons) =
         after::look(engine.as_mut(), &model, &name, &tunes.find, &tunes.held_out, &shown)?;
@@ -136,7 +141,9 @@ fn training(folder: &Path, name: &str, seed: u64) -> Result<Option<ExperimentPag
     }
     Ok(Some(ExperimentPage {
         title: "Training".into(),
-        caption: "Mean cross-entropy a predicted character; validation: every tune from a zero state, no dropout.".into(),
+        caption:
+            "Mean cross-entropy a predicted character; validation: every tune from a zero state, no dropout."
+                .into(),
         curves: vec![Curve {
             name: name.into(),
             seed,

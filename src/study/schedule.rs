@@ -164,7 +164,8 @@ impl Work<'_> {
     /// Runs the trials of `queue` (indices into the jobs) in this order on `cores` threads.
     fn all(&self, mut queue: Vec<usize>, cores: usize, ended: &mut dyn FnMut(usize, Outcome)) {
         let (sender, receiver) = mpsc::channel::<(usize, usize, Outcome)>();
-        let on_gpu = |job: usize| self.jobs[job].protocol == Protocol::Contract && uses_gpu(self.context.device);
+        let on_gpu =
+            |job: usize| self.jobs[job].protocol == Protocol::Contract && uses_gpu(self.context.device);
         thread::scope(|scope| {
             let (mut free, mut gpu_free, mut running) = (cores, true, 0);
             loop {
@@ -181,7 +182,9 @@ impl Work<'_> {
                     scope.spawn(move || {
                         // A defect in one trial must not take the others with it.
                         let outcome = panic::catch_unwind(AssertUnwindSafe(|| self.one(job, threads)));
-                        let outcome = outcome.unwrap_or_else(|_| Err("a defect in this program; please report it with the message above".into()));
+                        let outcome = outcome.unwrap_or_else(|_| {
+                            Err("a defect in this program; please report it with the message above".into())
+                        });
                         // Nobody listens only where the coordinator is gone, which waits for all.
                         let _ = sender.send((job, threads, outcome));
                     });

@@ -321,8 +321,8 @@ fn ln_gamma(x: f64) -> f64 {
     ];
     let x = x - 1.0;
     let t = x + 7.5;
-    let sum: f64 = 0.999_999_999_999_809_9
-        + TERMS.iter().zip(1..).map(|(term, i)| term / (x + i as f64)).sum::<f64>();
+    let sum: f64 =
+        0.999_999_999_999_809_9 + TERMS.iter().zip(1..).map(|(term, i)| term / (x + i as f64)).sum::<f64>();
     0.5 * (2.0 * std::f64::consts::PI).ln() + (x + 0.5) * t.ln() - t + sum.ln()
 }
 

@@ -49,7 +49,9 @@ fn common_seeds_are_paired_and_others_are_not() {
     let b = [(3, 30.0), (1, 10.0), (2, 20.0)];
     let Some(Difference::Measured(paired, counts)) = difference(&a, &b) else { panic!() };
     assert!(paired.paired && !counts);
-    assert!((paired.mean - 2.0).abs() < 1e-12 && (paired.high - 2.0 - 4.302652729911 / 3f64.sqrt()).abs() < 1e-9);
+    assert!(
+        (paired.mean - 2.0).abs() < 1e-12 && (paired.high - 2.0 - 4.302652729911 / 3f64.sqrt()).abs() < 1e-9
+    );
     // p of t = 2 sqrt(3) with 2 degrees: 1 - 2 * t / (2 sqrt(2 + t^2)).
     let t = 2.0 * 3f64.sqrt();
     assert!((paired.p - (1.0 - t / (2.0 + t * t).sqrt())).abs() < 1e-12);

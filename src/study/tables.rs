@@ -29,7 +29,13 @@ pub fn bits(nats: f64) -> f64 {
 pub fn signed(value: f64, places: usize) -> String {
     let text = format!("{:.*}", places, value.abs());
     let zero = !text.contains(|c| matches!(c, '1'..='9'));
-    let sign = if zero { "" } else if value < 0.0 { "\u{2212}" } else { "+" };
+    let sign = if zero {
+        ""
+    } else if value < 0.0 {
+        "\u{2212}"
+    } else {
+        "+"
+    };
     format!("{sign}{text}")
 }
 
@@ -180,7 +186,11 @@ pub fn experiment(results: &Results, experiment: &Experiment, protocol: Protocol
     let whole = |of: fn(&Trial) -> Option<PartLoss>| move |trial: &Trial| of(trial).map(|loss| loss.nats);
     let body = |trial: &Trial| trial.validation.and_then(|loss| loss.body_nats);
     let mut columns = vec![
-        column("variant", &|one| Some(names::full(&one.variant)), order.map(|n| format!("{n}-gram, no network"))),
+        column(
+            "variant",
+            &|one| Some(names::full(&one.variant)),
+            order.map(|n| format!("{n}-gram, no network")),
+        ),
         column("parameters", &|one| Some(thousands(one.trials.first()?.parameters)), None),
         column("seeds", &|one| Some(seeds(results, one)), None),
     ];
@@ -243,7 +253,8 @@ fn difference(one: &Compared) -> String {
 fn published_columns(compared: &[Compared], counted: bool) -> Vec<Column> {
     let column = |(source, one): (usize, &published::Source)| {
         let of = |compared: &Compared| {
-            let figure = published::of(&compared.variant).into_iter().find(|figure| figure.source == source)?;
+            let figure =
+                published::of(&compared.variant).into_iter().find(|figure| figure.source == source)?;
             Some(figure.text())
         };
         let mut cells: Vec<Option<String>> = compared.iter().map(of).collect();
@@ -279,11 +290,8 @@ fn notes(results: &Results, compared: &[Compared], protocol: Protocol) -> Vec<St
             score_name(results, protocol)
         ));
     }
-    let absent: Vec<String> = compared
-        .iter()
-        .filter(|one| one.trials.is_empty())
-        .map(|one| names::full(&one.variant))
-        .collect();
+    let absent: Vec<String> =
+        compared.iter().filter(|one| one.trials.is_empty()).map(|one| names::full(&one.variant)).collect();
     if !absent.is_empty() {
         notes.push(format!("Not trained: {}.", absent.join("; ")));
     }
@@ -305,8 +313,10 @@ fn notes(results: &Results, compared: &[Compared], protocol: Protocol) -> Vec<St
     if protocol == Protocol::Assignment {
         let any = compared.iter().any(|one| !published::of(&one.variant).is_empty());
         if any {
-            let sources: Vec<String> =
-                published::SOURCES.iter().map(|source| format!("{}: {}", source.label, source.note)).collect();
+            let sources: Vec<String> = published::SOURCES
+                .iter()
+                .map(|source| format!("{}: {}", source.label, source.note))
+                .collect();
             notes.push(format!("Published validation losses at the right: {}.", sources.join("; ")));
             if !published::comparable(results.data.train_tunes, results.data.val_tunes) {
                 notes.push(other_data(results));
@@ -336,8 +346,12 @@ pub fn beside(results: &Results, experiment: &Experiment) -> Option<Table> {
     if !any(&contract) || !any(&assignment) {
         return None;
     }
-    let counted = [(Protocol::Contract, "validation"), (Protocol::Assignment, "slices"), (Protocol::Assignment, "validation")]
-        .map(|(protocol, of)| ngram(results, protocol, of).and_then(best_order));
+    let counted = [
+        (Protocol::Contract, "validation"),
+        (Protocol::Assignment, "slices"),
+        (Protocol::Assignment, "validation"),
+    ]
+    .map(|(protocol, of)| ngram(results, protocol, of).and_then(best_order));
     let row = counted.iter().any(Option::is_some);
     let column = |head: &str, mut cells: Vec<Option<String>>, last: Option<String>| {
         if row {
@@ -350,7 +364,8 @@ pub fn beside(results: &Results, experiment: &Experiment) -> Option<Table> {
         let of = |trial: &Trial| trial.validation.map(|loss| loss.nats);
         summary(one, &of).as_ref().map(loss)
     };
-    let gram = |best: Option<(usize, f64)>| best.map(|(n, nats)| format!("{nats:.3} ({:.3}), {n}-gram", bits(nats)));
+    let gram =
+        |best: Option<(usize, f64)>| best.map(|(n, nats)| format!("{nats:.3} ({:.3}), {n}-gram", bits(nats)));
     let columns = vec![
         column(
             "variant",

@@ -56,7 +56,10 @@ fn what_is_missing_is_told() {
 fn numbers_are_written_as_people_read_them() {
     assert_eq!((signed(-0.0001, 3).as_str(), signed(0.5, 1).as_str()), ("0.000", "+0.5"));
     assert_eq!((plain(-1.25, 2).as_str(), signed(-1.25, 2).as_str()), ("\u{2212}1.25", "\u{2212}1.25"));
-    assert_eq!(["0", "999", "1000", "1234567"].map(|n| thousands(n.parse().unwrap())), ["0", "999", "1,000", "1,234,567"]);
+    assert_eq!(
+        ["0", "999", "1000", "1234567"].map(|n| thousands(n.parse().unwrap())),
+        ["0", "999", "1,000", "1,234,567"]
+    );
     assert_eq!(measured("share", 0.921, Some(0.0204)), "92.1% \u{b1} 2.0");
     assert_eq!(measured("chars", 40.6, Some(f64::NAN)), "41");
     assert!((bits(std::f64::consts::LN_2) - 1.0).abs() < 1e-15);

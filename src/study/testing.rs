@@ -28,7 +28,11 @@ pub fn experiments() -> Vec<Experiment> {
         make("cell", "RNN and GRU against LSTM", cells.map(|cell| Variant { cell, ..base() }).to_vec()),
         make("units", "Units", [50, 100, 150, 200, 250].map(|hidden| Variant { hidden, ..base() }).to_vec()),
         make("layers", "Layers", [1, 2, 3].map(|layers| Variant { layers, ..base() }).to_vec()),
-        make("dropout", "Dropout", [0.0, 0.1, 0.2, 0.3].map(|dropout| Variant { dropout, ..base() }).to_vec()),
+        make(
+            "dropout",
+            "Dropout",
+            [0.0, 0.1, 0.2, 0.3].map(|dropout| Variant { dropout, ..base() }).to_vec(),
+        ),
     ]
 }
 
@@ -67,7 +71,8 @@ pub fn trial(protocol: Protocol, variant: Variant, seed: u64, level: f64, state:
     let part = |nats: f64, chars, tunes| Some(PartLoss { nats, body_nats: Some(nats - 0.21), chars, tunes });
     let mut class = |(i, &class): (usize, &CharClass)| ClassLoss {
         class,
-        nats: nats * [0.4, 1.6, 0.5, 0.9, 1.5, 1.9, 0.8, 0.9, 0.7, 1.0, 1.3, 1.7, 0.3][i] + 0.004 * noise(state),
+        nats: nats * [0.4, 1.6, 0.5, 0.9, 1.5, 1.9, 0.8, 0.9, 0.7, 1.0, 1.3, 1.7, 0.3][i]
+            + 0.004 * noise(state),
         chars: [4000, 18000, 3000, 6000, 17000, 300, 900, 5500, 3400, 500, 1500, 700, 153][i],
     };
     let classes: Vec<ClassLoss> = CharClass::ALL.iter().enumerate().map(&mut class).collect();
@@ -82,8 +87,16 @@ pub fn trial(protocol: Protocol, variant: Variant, seed: u64, level: f64, state:
         epochs: epochs as f64,
         best_epoch: best.epoch,
         stopped_early: contract && epochs < 25,
-        train: if contract { part(nats - 0.4 + 0.5 * variant.dropout + 0.01 * noise(state), 354_000, 805) } else { None },
-        validation: if contract { part(nats, 63_000, 153) } else { part(level + 0.008 * noise(state), 67_000, 153) },
+        train: if contract {
+            part(nats - 0.4 + 0.5 * variant.dropout + 0.01 * noise(state), 354_000, 805)
+        } else {
+            None
+        },
+        validation: if contract {
+            part(nats, 63_000, 153)
+        } else {
+            part(level + 0.008 * noise(state), 67_000, 153)
+        },
         test: if contract { part(nats + 0.03 + 0.01 * noise(state), 20_000, 60) } else { None },
         slices: (!contract).then_some(nats + 0.1),
         classes: if contract { classes } else { Vec::new() },
@@ -95,7 +108,14 @@ pub fn trial(protocol: Protocol, variant: Variant, seed: u64, level: f64, state:
 }
 
 fn measure(key: &str, name: &str, unit: &str, value: f64, error: f64, corpus: Option<f64>) -> Measure {
-    Measure { key: key.into(), name: name.into(), unit: unit.into(), value: Some(value), error: Some(error), corpus }
+    Measure {
+        key: key.into(),
+        name: name.into(),
+        unit: unit.into(),
+        value: Some(value),
+        error: Some(error),
+        corpus,
+    }
 }
 
 fn tune_set(temperature: f64) -> TuneSet {
@@ -116,7 +136,14 @@ fn tune_set(temperature: f64) -> TuneSet {
             of("key_fit", "notes inside the key", 0.99 - 0.1 * t, 0.96),
             of("repeats", "repeats balanced", 0.95 - 0.2 * t, 0.9),
             measure("copied", "longest run copied", "chars", 120.0 * (-t).exp() + 8.0, 3.0, Some(41.0)),
-            measure("pitches", "pitch-class distance", "bits", 0.02 + 0.05 * (t - 0.8).powi(2), 0.004, Some(0.012)),
+            measure(
+                "pitches",
+                "pitch-class distance",
+                "bits",
+                0.02 + 0.05 * (t - 0.8).powi(2),
+                0.004,
+                Some(0.012),
+            ),
             measure("length", "length of a tune", "seconds", 42.0 - 4.0 * t, 2.5, Some(39.0)),
         ],
     }
@@ -219,7 +246,8 @@ pub fn without(mut results: Results, drop: impl Fn(&Trial) -> bool) -> Results {
 pub fn all() -> Vec<(&'static str, Results)> {
     let mut hostile = full();
     for experiment in &mut hostile.experiments {
-        experiment.title = "</text><script>alert(1)</script> [x](javascript:1) | \u{202e}\u{0} & \"'\n\n# x".into();
+        experiment.title =
+            "</text><script>alert(1)</script> [x](javascript:1) | \u{202e}\u{0} & \"'\n\n# x".into();
         experiment.name = "../../etc/<b>\"".into();
     }
     for measure in hostile.tune_sets.iter_mut().flat_map(|set| &mut set.measures) {
@@ -290,7 +318,10 @@ pub fn all() -> Vec<(&'static str, Results)> {
         ("a user's grid", grid),
         ("training loss only", no_parts),
         ("a baseline that was never trained", strange),
-        ("missing trials", without(full(), |t| t.seed == 2 && t.variant.hidden == 200 || t.variant.layers == 3)),
+        (
+            "missing trials",
+            without(full(), |t| t.seed == 2 && t.variant.hidden == 200 || t.variant.layers == 3),
+        ),
         ("no baseline", without(full(), |trial| trial.variant == base())),
         ("assignment only", without(full(), |trial| trial.protocol == Protocol::Contract)),
         ("contract only", without(full(), |trial| trial.protocol == Protocol::Assignment)),

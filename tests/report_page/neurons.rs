@@ -34,6 +34,9 @@ fn arrow_keys_flip_neurons_and_pointing_tells_what_was_expected() {
     assert_eq!(unit(&mut browser), (ranking[0].layer, ranking[0].unit));
     let kind = |i: usize| usize::from(ranking[i].kind == "c");
 
+    let named = browser.text("document.querySelector('.ranking tbody th').textContent");
+    assert!(named.starts_with(&format!("{}:{} ", ranking[0].layer + 1, ranking[0].unit + 1)), "{named}");
+
     // A real pointer over the eleventh character.
     browser.hover(".cells span:nth-of-type(11)");
     let (layer, u) = unit(&mut browser);

@@ -188,7 +188,9 @@ pub fn neurons(layers: usize, hidden: usize, texts: &[(String, String)]) -> Neur
             mean_on: 0.71,
             mean_off: -0.12,
             sentence: format!(
-                "Unit {unit} of layer {layer} is higher {name} (mean 0.71) than elsewhere (mean \u{2212}0.12)."
+                "Unit {} of layer {} is higher {name} (mean 0.71) than elsewhere (mean \u{2212}0.12).",
+                unit + 1,
+                layer + 1
             ),
         }
     });
@@ -200,6 +202,7 @@ pub fn neurons(layers: usize, hidden: usize, texts: &[(String, String)]) -> Neur
         texts: texts.iter().map(text).collect(),
         ranking: ranking.collect(),
         chosen: vec![0, 1, 4],
+        note: "All four texts are whole.".to_owned(),
     }
 }
 

@@ -1,8 +1,8 @@
 //! One experiment under each protocol: how its variants differ from the baseline, whether the losses follow the number
 //! that is varied, and whether the two protocols agree.
 
-use super::words::{by, count, long_list, mean_spread, sentence, signed_size, size, with};
 use super::BOTH;
+use super::words::{by, count, long_list, mean_spread, sentence, signed_size, size, with};
 use crate::study::names;
 use crate::study::results::{Experiment, Protocol, Results};
 use crate::study::statistics::{Compared, Difference, compare, difference};
@@ -33,7 +33,9 @@ fn under(results: &Results, experiment: &Experiment, protocol: Protocol, compare
     let Some(base) = base else {
         let losses: Vec<String> = scored
             .iter()
-            .filter_map(|one| Some(format!("{} for {}", plain(one.summary?.mean, 3), names::full(&one.variant))))
+            .filter_map(|one| {
+                Some(format!("{} for {}", plain(one.summary?.mean, 3), names::full(&one.variant)))
+            })
             .collect();
         return format!(
             "Under the {protocol_name} protocol the baseline, {baseline}, has no trial with a finite loss, so nothing \
@@ -45,7 +47,9 @@ fn under(results: &Results, experiment: &Experiment, protocol: Protocol, compare
     let told = results.experiments.iter().take_while(|other| *other != experiment);
     let mut text = if told.into_iter().any(|other| other.baseline == experiment.baseline) {
         let value = tables::spread(&base, 3);
-        format!("Under the {protocol_name} protocol the baseline, {baseline}, is at {value} nats a character.")
+        format!(
+            "Under the {protocol_name} protocol the baseline, {baseline}, is at {value} nats a character."
+        )
     } else {
         format!(
             "Under the {protocol_name} protocol the baseline, {baseline}, reaches a {score} of {}.",
@@ -62,7 +66,8 @@ fn under(results: &Results, experiment: &Experiment, protocol: Protocol, compare
             }
             Some(Difference::Measured(interval, false)) => {
                 let excludes = interval.low > 0.0 || interval.high < 0.0;
-                let alone = if excludes { "; it would count alone, but not among these comparisons" } else { "" };
+                let alone =
+                    if excludes { "; it would count alone, but not among these comparisons" } else { "" };
                 open.push(format!("{with} ({}{alone})", signed_size(&interval)));
             }
             Some(Difference::SpreadUnknown(mean)) => unknown.push(format!("{} nats {with}", signed(mean, 3))),
@@ -76,7 +81,8 @@ fn under(results: &Results, experiment: &Experiment, protocol: Protocol, compare
     };
     let none = lower.is_empty() && higher.is_empty();
     say("The loss is distinguishably lower", &lower, "and");
-    let also = if lower.is_empty() { "The loss is distinguishably higher" } else { "It is distinguishably higher" };
+    let also =
+        if lower.is_empty() { "The loss is distinguishably higher" } else { "It is distinguishably higher" };
     say(also, &higher, "and");
     let head = match (none, open.len()) {
         (true, 1) => "It is not distinguishable from the baseline's",
@@ -107,7 +113,8 @@ fn trend(experiment: &Experiment, compared: &[Compared]) -> String {
     let rises = points.windows(2).filter(|w| w[1].1 > w[0].1).count();
     let steps = points.len() - 1;
     let (from, to) = (first.0, last.0);
-    let way = if what == "dropout" { format!("dropout {from} to {to}") } else { format!("{from} to {to} {what}") };
+    let way =
+        if what == "dropout" { format!("dropout {from} to {to}") } else { format!("{from} to {to} {what}") };
     let told = points.iter().any(|point| point.2.difference.is_some_and(|d| d.distinguishable()));
     let but = if told { "" } else { ", though no difference from the baseline is distinguishable" };
     let mut text = if falls == steps {

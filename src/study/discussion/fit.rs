@@ -5,7 +5,9 @@ use super::{BOTH, every, section};
 use crate::study::names;
 use crate::study::published::{self, Measured};
 use crate::study::results::{Protocol, Results, Trial};
-use crate::study::statistics::{Compared, Difference, Interval, Summary, compare, difference, holm, trials_of};
+use crate::study::statistics::{
+    Compared, Difference, Interval, Summary, compare, difference, holm, trials_of,
+};
 use crate::study::tables::{self, best_ngram, plain};
 use crate::viz::page::data::Section;
 
@@ -65,7 +67,11 @@ fn against_ngram(results: &Results, protocol: Protocol) -> String {
             } else {
                 format!("{} variants are", group.len())
             };
-            format!(" {all} distinguishably {side}, by {} nats: {}.", range(&means, 3), long_list(&each, "and"))
+            format!(
+                " {all} distinguishably {side}, by {} nats: {}.",
+                range(&means, 3),
+                long_list(&each, "and")
+            )
         }
     };
     text += &group("better", &better);
@@ -179,14 +185,17 @@ fn stopping(results: &Results) -> String {
     let best: Vec<f64> = trials.iter().map(|trial| trial.best_epoch).collect();
     let of = format!("of {}", count(trials.len(), "trial"));
     let mut text = match (results.settings.patience, stopped) {
-        (None, 0) => format!("There was no early stopping; the best weights are those of epoch {}.", range(&best, 0)),
+        (None, 0) => {
+            format!("There was no early stopping; the best weights are those of epoch {}.", range(&best, 0))
+        }
         (_, n) => format!(
             "Early stopping ended {n} {of} before the limit of {} epochs; the best weights are those of epoch {}.",
             results.settings.epochs,
             range(&best, 0)
         ),
     };
-    let last = trials.iter().filter(|trial| !trial.stopped_early && trial.best_epoch >= trial.epochs - 1e-6).count();
+    let last =
+        trials.iter().filter(|trial| !trial.stopped_early && trial.best_epoch >= trial.epochs - 1e-6).count();
     if last > 0 {
         text += &format!(
             " In {last} {of} the last epoch was the best: {} still improving, and more epochs could change the \
@@ -273,7 +282,10 @@ fn against_published(results: &Results) -> Vec<String> {
         return Vec::new();
     }
     if !published::comparable(results.data.train_tunes, results.data.val_tunes) {
-        return vec![format!("Losses for this protocol have been published. {}", tables::other_data(results))];
+        return vec![format!(
+            "Losses for this protocol have been published. {}",
+            tables::other_data(results)
+        )];
     }
     let mut texts: Vec<String> = Vec::new();
     for (source, one) in published::SOURCES.iter().enumerate() {
@@ -316,7 +328,8 @@ fn handout(results: &Results) -> Option<String> {
     } else {
         "on both sides of that, depending on the seed"
     };
-    let side = if ours.n == 1 { side.replace(" with every seed", " with its one seed") } else { side.to_string() };
+    let side =
+        if ours.n == 1 { side.replace(" with every seed", " with its one seed") } else { side.to_string() };
     Some(format!(
         "The assignment's handout calls {} nats a decent baseline; {} is {side}, at {}.",
         published::HANDOUT,

@@ -4,7 +4,9 @@ use super::section;
 use super::words::{count, list, long_list};
 use crate::study::names;
 use crate::study::results::{Measure, Results, TuneSet};
-use crate::study::statistics::{Difference, Interval, Summary, difference, holm, normal_difference, share_error};
+use crate::study::statistics::{
+    Difference, Interval, Summary, difference, holm, normal_difference, share_error,
+};
 use crate::study::tables::{classes_by, measured, plain};
 use crate::viz::page::data::Section;
 
@@ -43,7 +45,8 @@ fn ends(low: &TuneSet, high: &TuneSet) -> Vec<String> {
             (Some(ea), Some(eb)) => normal_difference((to.0, eb), (from.0, ea)),
             _ => None,
         };
-        let change = interval.map_or(Difference::SpreadUnknown(to.0 - from.0), |i| Difference::Measured(i, false));
+        let change =
+            interval.map_or(Difference::SpreadUnknown(to.0 - from.0), |i| Difference::Measured(i, false));
         rows.push((a, from.0, to.0, change));
     }
     if rows.is_empty() {
@@ -77,11 +80,17 @@ fn ends(low: &TuneSet, high: &TuneSet) -> Vec<String> {
         ("One measure rises", "measures rise", &rises),
         ("One measure falls", "measures fall", &falls),
         ("Not distinguishable from no change is", "changes are not distinguishable from none", &open),
-        ("Without a known error, so not claimed:", "changes have no known error, so are not claimed", &unknown),
+        (
+            "Without a known error, so not claimed:",
+            "changes have no known error, so are not claimed",
+            &unknown,
+        ),
     ] {
         match group.len() {
             0 => {}
-            1 if one.ends_with(['s', ':']) && !one.starts_with("One") => texts.push(format!("{one} {}.", group[0])),
+            1 if one.ends_with(['s', ':']) && !one.starts_with("One") => {
+                texts.push(format!("{one} {}.", group[0]))
+            }
             1 => texts.push(format!("{one}: {}.", group[0])),
             n => texts.push(format!("{n} {several}: {}.", long_list(group, "and"))),
         }
@@ -97,7 +106,8 @@ fn between(unit: &str, interval: &Interval) -> String {
         "chars" => (1.0, 0, ""),
         _ => (1.0, 1, ""),
     };
-    let [low, high] = [interval.low, interval.high].map(|end| crate::study::tables::signed(end * factor, places));
+    let [low, high] =
+        [interval.low, interval.high].map(|end| crate::study::tables::signed(end * factor, places));
     format!("{low} to {high}{what}")
 }
 
@@ -145,7 +155,8 @@ fn nearest(sets: &[&TuneSet]) -> String {
 /// Where the loss comes from, and where the best variant gains.
 pub(super) fn classes(results: &Results) -> Section {
     let Some((baseline, best, rows)) = classes_by(results) else { return Section::default() };
-    let mean = |values: &[(u64, f64)]| Summary::of(values.iter().map(|value| value.1)).map(|summary| summary.mean);
+    let mean =
+        |values: &[(u64, f64)]| Summary::of(values.iter().map(|value| value.1)).map(|summary| summary.mean);
     let mut parts: Vec<(&'static str, f64, f64, f64)> = rows
         .iter()
         .filter_map(|row| {
@@ -162,7 +173,11 @@ pub(super) fn classes(results: &Results) -> Section {
         .iter()
         .take(3)
         .map(|(name, share, _, part)| {
-            format!("\u{201c}{name}\u{201d} ({:.0}% of the loss, {:.0}% of the characters)", part / whole * 100.0, share * 100.0)
+            format!(
+                "\u{201c}{name}\u{201d} ({:.0}% of the loss, {:.0}% of the characters)",
+                part / whole * 100.0,
+                share * 100.0
+            )
         })
         .collect();
     let mut text = format!(
@@ -207,7 +222,8 @@ fn gains(best: &str, baseline: &str, changes: &[(&'static str, Difference)]) -> 
     }
     let side = |lower: bool| -> Vec<String> {
         let told = changes.iter().filter(|(_, d)| d.distinguishable() && (d.mean() < 0.0) == lower);
-        told.map(|(name, d)| format!("\u{201c}{name}\u{201d} (by {} nats)", plain(d.mean().abs(), 3))).collect()
+        told.map(|(name, d)| format!("\u{201c}{name}\u{201d} (by {} nats)", plain(d.mean().abs(), 3)))
+            .collect()
     };
     let (lower, higher) = (side(true), side(false));
     let open = changes.len() - lower.len() - higher.len();

@@ -16,8 +16,19 @@ pub fn csv(results: &Results) -> String {
 /// Keys of a part's columns, and of a class: `note_nats`.
 fn head() -> Vec<String> {
     let mut head: Vec<String> = [
-        "protocol", "experiments", "variant", "cell", "hidden", "layers", "dropout", "seed", "parameters", "folder",
-        "epochs", "best_epoch", "stopped_early",
+        "protocol",
+        "experiments",
+        "variant",
+        "cell",
+        "hidden",
+        "layers",
+        "dropout",
+        "seed",
+        "parameters",
+        "folder",
+        "epochs",
+        "best_epoch",
+        "stopped_early",
     ]
     .map(String::from)
     .to_vec();

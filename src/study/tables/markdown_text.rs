@@ -45,8 +45,14 @@ pub fn markdown(results: &Results) -> String {
 
 fn facts(results: &Results) -> String {
     let data = &results.data;
-    let mut parts = vec![format!("{} training tunes ({} characters)", data.train_tunes, super::thousands(data.train_chars))];
-    for (what, tunes, chars) in [("validation", data.val_tunes, data.val_chars), ("test", data.test_tunes, data.test_chars)] {
+    let mut parts = vec![format!(
+        "{} training tunes ({} characters)",
+        data.train_tunes,
+        super::thousands(data.train_chars)
+    )];
+    for (what, tunes, chars) in
+        [("validation", data.val_tunes, data.val_chars), ("test", data.test_tunes, data.test_chars)]
+    {
         parts.push(match tunes {
             0 => format!("no {what} tunes"),
             _ => format!("{tunes} {what} tunes ({})", super::thousands(chars)),
@@ -115,7 +121,9 @@ fn table_text(table: &Table) -> String {
     let head = clean(&table.columns);
     let rows: Vec<Vec<String>> = table.rows.iter().map(|row| clean(row)).collect();
     let widths: Vec<usize> = (0..head.len())
-        .map(|i| rows.iter().chain([&head]).filter_map(|row| row.get(i)).map(|cell| cell.chars().count()).max())
+        .map(|i| {
+            rows.iter().chain([&head]).filter_map(|row| row.get(i)).map(|cell| cell.chars().count()).max()
+        })
         .map(|width| width.unwrap_or(0).max(3))
         .collect();
     let line = |cells: &[String]| {
@@ -145,5 +153,9 @@ fn table_text(table: &Table) -> String {
 fn cell_text(cell: &str) -> String {
     let text = inline(cell).replace(" \\*", " *");
     // Brackets are harmless where nothing can make a link of them.
-    if cell.contains("](") || cell.contains("][") { text } else { text.replace("\\[", "[").replace("\\]", "]") }
+    if cell.contains("](") || cell.contains("][") {
+        text
+    } else {
+        text.replace("\\[", "[").replace("\\]", "]")
+    }
 }

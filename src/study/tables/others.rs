@@ -31,7 +31,8 @@ pub fn ngrams(results: &Results) -> Option<Table> {
         };
         columns.push(Column { head: format!("n = {}", order + 1), cells: rows.iter().map(cell).collect() });
     }
-    let note = "Nats a character of n-grams counted in the training tunes; no network. * marks each row's lowest.";
+    let note =
+        "Nats a character of n-grams counted in the training tunes; no network. * marks each row's lowest.";
     Some(assemble(columns, vec![note.into()]))
 }
 

@@ -94,8 +94,11 @@ impl Axis {
                 format!("{value:.*}", places.unwrap_or(9) as usize)
             };
             // A zero that came out as -0.0 is still zero.
-            let text =
-                if text.starts_with('-') && !text.contains(|c| matches!(c, '1'..='9')) { text[1..].into() } else { text };
+            let text = if text.starts_with('-') && !text.contains(|c| matches!(c, '1'..='9')) {
+                text[1..].into()
+            } else {
+                text
+            };
             if percent { format!("{text}%") } else { text }
         };
         ticks.iter().map(|&tick| (tick, write(tick))).collect()
@@ -172,7 +175,10 @@ mod tests {
         let axis = Axis::linear("");
         assert_eq!(labels(&axis, &[1.62, 2.11]), ["1.6", "1.7", "1.8", "1.9", "2.0", "2.1"]);
         assert_eq!(labels(&axis, &[0.0, 100.0]), ["0", "20", "40", "60", "80", "100"]);
-        assert_eq!(labels(&axis, &[1.652, 1.655]), ["1.6520", "1.6525", "1.6530", "1.6535", "1.6540", "1.6545", "1.6550"]);
+        assert_eq!(
+            labels(&axis, &[1.652, 1.655]),
+            ["1.6520", "1.6525", "1.6530", "1.6535", "1.6540", "1.6545", "1.6550"]
+        );
         assert_eq!(labels(&axis, &[-1.0, 1.0]), ["-1.0", "-0.5", "0.0", "0.5", "1.0"]);
         let percent = Axis { unit: Unit::Percent, from: Some(0.0), to: Some(1.0), ..axis.clone() };
         assert_eq!(labels(&percent, &[0.3]), ["0%", "20%", "40%", "60%", "80%", "100%"]);

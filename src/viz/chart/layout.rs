@@ -5,7 +5,9 @@ use crate::viz::svg::ADVANCE;
 /// Width of words in pixels, from the advances of DejaVu Sans (the widest of the families), a little generously.
 pub(super) fn text_width(words: &str, size: f64) -> f64 {
     let advance = |c: char| match c {
-        ' ' | '.' | ',' | ':' | ';' | '|' | '!' | '\'' | 'i' | 'j' | 'l' | 'I' | '(' | ')' | '[' | ']' => 0.38,
+        ' ' | '.' | ',' | ':' | ';' | '|' | '!' | '\'' | 'i' | 'j' | 'l' | 'I' | '(' | ')' | '[' | ']' => {
+            0.38
+        }
         'f' | 'r' | 't' | '-' | '/' | '"' => 0.43,
         'm' | 'w' | 'W' | 'M' | '%' | '@' => 0.98,
         '0'..='9' => 0.64,

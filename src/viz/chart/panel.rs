@@ -81,7 +81,8 @@ impl Panel {
         let x = self.x.ruled(values(true), ((frame_right - frame_left) / 90.0) as usize);
         let (frame_top, frame_bottom) = (top + head, top + head + self.height);
         let down = matches!(self.y.scale, Scale::Categories(_));
-        let frame = Frame { left: frame_left, right: frame_right, top: frame_top, bottom: frame_bottom, x, y, down };
+        let frame =
+            Frame { left: frame_left, right: frame_right, top: frame_top, bottom: frame_bottom, x, y, down };
 
         let mut line = top;
         for words in wrap(&self.title, SIZE * 1.06, width - GAP, 2) {
@@ -218,8 +219,10 @@ impl Panel {
         labels: &[(String, &'static str, f64)],
         edge: f64,
     ) {
-        let ends: Vec<f64> =
-            labels.iter().map(|label| frame.y(label.2).unwrap_or(frame.top).clamp(frame.top, frame.bottom)).collect();
+        let ends: Vec<f64> = labels
+            .iter()
+            .map(|label| frame.y(label.2).unwrap_or(frame.top).clamp(frame.top, frame.bottom))
+            .collect();
         let places = spread(&ends, SIZE * 1.15, frame.top + 4.0, frame.bottom - 4.0);
         for (((words, colour, _), end), place) in labels.iter().zip(&ends).zip(places) {
             // From where the line meets the frame to its name.
@@ -271,7 +274,8 @@ fn joined(out: &mut String, frame: &Frame, one: &Series) {
 /// Error bars and markers. Markers on a line keep a distance, each series at places of its own.
 fn dots(out: &mut String, frame: &Frame, one: &Series, index: usize) {
     let paint = colour(one.colour);
-    let mut free = frame.left + if one.line.is_some() { (index % 4) as f64 * MARKERS_APART / 4.0 } else { 0.0 };
+    let mut free =
+        frame.left + if one.line.is_some() { (index % 4) as f64 * MARKERS_APART / 4.0 } else { 0.0 };
     let thin = one.line.is_some() && one.points.len() > 12;
     for point in one.points.iter().take(MOST_POINTS) {
         let Some((x, y)) = frame.at(point).filter(|&at| frame.has(at)) else { continue };

@@ -198,10 +198,7 @@ mod tests {
     #[test]
     fn lines_are_cut_at_the_frame_and_at_gaps() {
         let line = [(0.0, -10.0), (10.0, 10.0), (20.0, 10.0), (30.0, 30.0)].map(Some);
-        assert_eq!(
-            cut(&line, 0.0, 20.0),
-            [vec![(5.0, 0.0), (10.0, 10.0), (20.0, 10.0), (25.0, 20.0)]],
-        );
+        assert_eq!(cut(&line, 0.0, 20.0), [vec![(5.0, 0.0), (10.0, 10.0), (20.0, 10.0), (25.0, 20.0)]],);
         // In and out again, straight through, and a gap.
         let line = [Some((0.0, 5.0)), Some((10.0, -5.0)), Some((20.0, 25.0)), None, Some((40.0, 3.0))];
         assert_eq!(

@@ -24,7 +24,12 @@ fn figure(values: &[f64], scale: Scale) -> Figure {
         direct,
         ..Panel::default()
     };
-    Figure { title: "t".repeat(300), columns: 2, panels: vec![panel(false), panel(true)], ..Figure::default() }
+    Figure {
+        title: "t".repeat(300),
+        columns: 2,
+        panels: vec![panel(false), panel(true)],
+        ..Figure::default()
+    }
 }
 
 #[test]

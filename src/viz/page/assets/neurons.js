@@ -1,5 +1,5 @@
-// The neuron browser: one neuron over one text, coloured from -1 to 1. Flipping restyles the text's spans and makes no
-// new ones; activations are decoded when a text is first opened.
+// The neuron browser: one neuron over one text, coloured from -1 to 1. Layers and units are counted from 1 for people.
+// Flipping restyles the text's spans and makes no new ones; activations are decoded when a text is first opened.
 
 // Background of an activation, as -127..127 + 127. The three colours follow the theme by themselves.
 const SHADES = Array.from({ length: 256 }, (_, i) => {
@@ -269,8 +269,7 @@ function neuronsSection(data) {
 
   return {
     node: h('div', { class: 'neurons' },
-      data.note ? h('p', { class: 'note' }, bdi(data.note)) : null,
-      h('p', { class: 'note' }, bdi(data.model), '. Blue: towards \u22121. Orange: towards 1. Left and right arrow keys flip through the neurons, up and down through the ranking.'),
+      h('p', { class: 'note' }, bdi(data.model), '. Blue: towards \u22121. Orange: towards 1. Left and right arrow keys flip through the neurons, up and down through the ranking.', data.note ? [' ', bdi(data.note)] : null),
       cards.length ? h('div', { class: 'cards', role: 'group', 'aria-label': 'Neurons that the report speaks of' }, cards) : null,
       stage, rankTable ? h('h3', null, 'Ranking') : null, rankTable),
     key: neuronKey,
