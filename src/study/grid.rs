@@ -159,7 +159,7 @@ impl Grid {
     pub fn experiments(&self) -> Vec<Experiment> {
         let resolve = |varied: &Varied| {
             let variants = varied.variants();
-            let among = variants.iter().any(|variant| *variant == self.baseline);
+            let among = variants.contains(&self.baseline);
             let baseline =
                 if among { self.baseline } else { variants.first().copied().unwrap_or(self.baseline) };
             Experiment { name: varied.name.clone(), title: varied.title.clone(), variants, baseline }

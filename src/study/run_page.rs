@@ -113,8 +113,9 @@ fn training(folder: &Path, name: &str, seed: u64) -> Result<Option<ExperimentPag
     let path = folder.join(METRICS);
     let text = fs::read_to_string(&path).map_err(|source| io_error("read", &path, source))?;
     let event = |name: &str| {
-        let events = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        events.filter(|event| event["event"] == name).last()
+        let mut events =
+            text.lines().rev().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        events.find(|event| event["event"] == name)
     };
     let ngram = event("ngram").and_then(|event| {
         let nats = event["nats_per_char"].as_array()?.iter().filter_map(serde_json::Value::as_f64).collect();
