@@ -4,7 +4,7 @@
 use super::{Column, DASH, assemble, plain, spread, thousands};
 use crate::abc::CharClass;
 use crate::study::names;
-use crate::study::results::{Protocol, Results, Variant};
+use crate::study::results::{Protocol, Results, TuneSet, Variant};
 use crate::study::statistics::{Summary, trials_of, usable};
 use crate::viz::page::data::Table;
 
@@ -53,7 +53,7 @@ pub fn measured(unit: &str, value: f64, error: Option<f64>) -> String {
 
 /// Measures of the sampled tunes: a row a measure, a column a temperature, the corpus at the end.
 pub fn temperatures(results: &Results) -> Option<Table> {
-    let sets = &results.tune_sets;
+    let sets: Vec<&TuneSet> = results.tune_sets.iter().filter(|set| set.temperature.is_finite()).collect();
     let mut keys: Vec<(&str, &str, &str)> = Vec::new();
     for measure in sets.iter().flat_map(|set| &set.measures) {
         if !keys.iter().any(|key| key.0 == measure.key) {
