@@ -30,8 +30,8 @@ pub fn short(experiment: &Experiment, variant: &Variant) -> String {
     match parts.len() {
         0 => full(variant),
         1 => parts.concat(),
-        // Two numbers are read faster the way they are always written.
-        _ if varied.layers && varied.hidden && !varied.dropout => full(variant),
+        // Many numbers are read faster the way they are always written.
+        _ if varied.layers && varied.hidden => full(variant),
         _ => parts.join(", "),
     }
 }
@@ -61,8 +61,11 @@ pub fn varied(experiment: &Experiment) -> Varied {
     }
 }
 
+/// Reads a number of a variant.
+pub type ReadNumber = fn(&Variant) -> f64;
+
 /// The one number that an experiment varies, with a function that reads it; None where it varies the cell or several.
-pub fn numeric(experiment: &Experiment) -> Option<(&'static str, fn(&Variant) -> f64)> {
+pub fn numeric(experiment: &Experiment) -> Option<(&'static str, ReadNumber)> {
     match varied(experiment) {
         Varied { cell: false, hidden: true, layers: false, dropout: false } => {
             Some(("units", |v| v.hidden as f64))

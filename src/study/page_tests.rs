@@ -30,34 +30,3 @@ fn any_results_give_pages_that_json_can_hold() {
         }
     }
 }
-#[test]
-fn dump_zz() {
-    let dir = std::path::Path::new("/tmp/an");
-    std::fs::create_dir_all(dir).unwrap();
-    for (name, results) in crate::study::testing::all() {
-        let key = name.replace(' ', "-").replace('\'', "");
-        std::fs::write(dir.join(format!("{key}-tables.md")), crate::study::tables::markdown(&results))
-            .unwrap();
-        std::fs::write(dir.join(format!("{key}.csv")), crate::study::tables::csv(&results)).unwrap();
-        std::fs::write(
-            dir.join(format!("{key}-discussion.md")),
-            crate::study::discussion::markdown(&results),
-        )
-        .unwrap();
-        for (stem, svg) in crate::study::plots::all(&results) {
-            std::fs::write(dir.join(format!("{key}-{stem}.svg")), &svg).unwrap();
-            if ["full", "hostile", "not finite", "a user's grid", "one seed", "missing trials"]
-                .contains(&name)
-            {
-                let t = std::time::Instant::now();
-                match crate::viz::svg::png(&svg) {
-                    Ok(png) => std::fs::write(dir.join(format!("{key}-{stem}.png")), png).unwrap(),
-                    Err(e) => println!("{name} {stem}: {e}"),
-                }
-                if t.elapsed().as_secs() > 2 {
-                    println!("{stem} {:?}", t.elapsed());
-                }
-            }
-        }
-    }
-}

@@ -1,7 +1,7 @@
 //! Means, spreads and differences over seeds, and when a difference may be called one. What each number means is told
 //! in docs/study-statistics.md.
 //!
-//! Values that are not finite (a diverged trial) are left out everywhere; callers say how many.
+//! Values that are not [`usable`] (a diverged trial) are left out everywhere; callers say how many.
 
 use super::results::{Experiment, Protocol, Results, Trial, Variant};
 
@@ -10,6 +10,11 @@ pub const CONFIDENCE: f64 = 0.95;
 
 /// Below this share of the values a spread is rounding, not noise.
 const ROUNDING: f64 = 1e-9;
+
+/// Whether a value can be reckoned with: finite, and not so large that sums of squares overflow or swallow the others.
+pub fn usable(value: f64) -> bool {
+    value.is_finite() && value.abs() < 1e12
+}
 
 /// Some values, summarised, in their own unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -27,9 +32,9 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Of the finite ones among `values`; None where there are none.
+    /// Of the usable ones among `values`; None where there are none.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Summary> {
-        let values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
+        let values: Vec<f64> = values.into_iter().filter(|value| usable(*value)).collect();
         let n = values.len();
         if n == 0 {
             return None;
@@ -120,7 +125,7 @@ fn noiseless(sd: f64, scale: f64) -> bool {
 /// corrected: `true` means that this one interval excludes 0.
 pub fn difference(a: &[(u64, f64)], b: &[(u64, f64)]) -> Option<Difference> {
     let finite = |values: &[(u64, f64)]| -> Vec<(u64, f64)> {
-        values.iter().copied().filter(|(_, value)| value.is_finite()).collect()
+        values.iter().copied().filter(|(_, value)| usable(*value)).collect()
     };
     let (a, b) = (finite(a), finite(b));
     let of = |values: &[(u64, f64)]| Summary::of(values.iter().map(|(_, value)| *value));
@@ -197,7 +202,7 @@ pub struct Compared<'a> {
 pub fn compare<'a>(results: &'a Results, experiment: &Experiment, protocol: Protocol) -> Vec<Compared<'a>> {
     let scores_of = |trials: &[&Trial]| -> Vec<(u64, f64)> {
         let score = |trial: &&Trial| trial.score().map(|score| (trial.seed, score));
-        trials.iter().filter_map(score).filter(|(_, score)| score.is_finite()).collect()
+        trials.iter().filter_map(score).filter(|(_, score)| usable(*score)).collect()
     };
     let base = scores_of(&trials_of(results, protocol, &experiment.baseline));
     let mut compared: Vec<Compared> = Vec::new();

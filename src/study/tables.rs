@@ -14,7 +14,7 @@ pub use others::{ClassRow, classes, classes_by, measured, neurons, ngrams, tempe
 use super::names;
 use super::published;
 use super::results::{Experiment, NgramTable, PartLoss, Protocol, Results, Settings, Trial};
-use super::statistics::{Compared, Difference, Summary, compare};
+use super::statistics::{Compared, Difference, Summary, compare, usable};
 use crate::viz::page::data::Table;
 
 /// Where a value is missing.
@@ -62,7 +62,7 @@ pub fn thousands(value: u64) -> String {
     let digits = value.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -115,7 +115,7 @@ pub fn best_ngram(results: &Results, protocol: Protocol) -> Option<(usize, f64)>
 }
 
 fn best_order(table: &NgramTable) -> Option<(usize, f64)> {
-    let finite = (1..).zip(table.nats.iter().copied()).filter(|(_, nats)| nats.is_finite());
+    let finite = (1..).zip(table.nats.iter().copied()).filter(|(_, nats)| usable(*nats));
     finite.min_by(|a, b| a.1.total_cmp(&b.1))
 }
 

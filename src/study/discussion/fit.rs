@@ -5,6 +5,7 @@ use super::{BOTH, every, section};
 use crate::study::names;
 use crate::study::published::{self, Measured};
 use crate::study::results::{Protocol, Results, Trial};
+use crate::study::statistics::usable;
 use crate::study::statistics::{
     Compared, Difference, Interval, Summary, compare, difference, holm, trials_of,
 };
@@ -98,7 +99,7 @@ pub(super) fn fit(results: &Results) -> Section {
 /// Seed and validation minus training loss.
 fn gaps(trials: &[&Trial]) -> Vec<(u64, f64)> {
     let gap = |trial: &&Trial| Some((trial.seed, trial.validation?.nats - trial.train?.nats));
-    trials.iter().filter_map(gap).filter(|gap| gap.1.is_finite()).collect()
+    trials.iter().filter_map(gap).filter(|gap| usable(gap.1)).collect()
 }
 
 fn gap(results: &Results) -> String {
@@ -175,7 +176,7 @@ fn stopping(results: &Results) -> String {
     let trials: Vec<&Trial> = results
         .trials
         .iter()
-        .filter(|t| t.protocol == Protocol::Contract && t.best_epoch.is_finite() && t.epochs.is_finite())
+        .filter(|t| t.protocol == Protocol::Contract && usable(t.best_epoch) && usable(t.epochs))
         .filter(|t| t.validation.is_some())
         .collect();
     if trials.is_empty() {
@@ -231,7 +232,7 @@ fn stopping(results: &Results) -> String {
 fn after_best(trial: &Trial) -> Option<(f64, Option<f64>)> {
     let at = |point: &&crate::study::results::CurvePoint| (point.epoch - trial.best_epoch).abs() < 1e-6;
     let best = trial.curve.iter().find(at)?;
-    let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
+    let finite = |value: Option<f64>| value.filter(|value| usable(*value));
     let last = trial.curve.iter().rev().find(|point| finite(point.validation).is_some())?;
     if last.epoch <= trial.best_epoch + 1e-6 {
         return None;

@@ -5,7 +5,7 @@ use super::words::{count, list, long_list};
 use crate::study::names;
 use crate::study::results::{Measure, Results, TuneSet};
 use crate::study::statistics::{
-    Difference, Interval, Summary, difference, holm, normal_difference, share_error,
+    Difference, Interval, Summary, difference, holm, normal_difference, share_error, usable,
 };
 use crate::study::tables::{classes_by, measured, plain};
 use crate::viz::page::data::Section;
@@ -27,7 +27,7 @@ pub(super) fn temperature(results: &Results) -> Section {
 
 /// Value and standard error; of a share that is 0 or 1 the error is Agresti and Coull's.
 fn estimate(measure: &Measure, tunes: usize) -> Option<(f64, Option<f64>)> {
-    let value = measure.value.filter(|value| value.is_finite())?;
+    let value = measure.value.filter(|value| usable(*value))?;
     let error = measure.error.filter(|error| error.is_finite() && *error >= 0.0);
     let error = match error {
         Some(0.0) if measure.unit == "share" && tunes > 0 => Some(share_error(value, tunes)),

@@ -4,8 +4,8 @@
 use super::{Column, DASH, assemble, plain, spread, thousands};
 use crate::abc::CharClass;
 use crate::study::names;
-use crate::study::results::{Protocol, Results, Variant};
-use crate::study::statistics::{Summary, trials_of};
+use crate::study::results::{Protocol, Results, TuneSet, Variant};
+use crate::study::statistics::{Summary, trials_of, usable};
 use crate::viz::page::data::Table;
 
 /// N-grams: a row a protocol and set, a column an order.
@@ -53,7 +53,7 @@ pub fn measured(unit: &str, value: f64, error: Option<f64>) -> String {
 
 /// Measures of the sampled tunes: a row a measure, a column a temperature, the corpus at the end.
 pub fn temperatures(results: &Results) -> Option<Table> {
-    let sets = &results.tune_sets;
+    let sets: Vec<&TuneSet> = results.tune_sets.iter().filter(|set| set.temperature.is_finite()).collect();
     let mut keys: Vec<(&str, &str, &str)> = Vec::new();
     for measure in sets.iter().flat_map(|set| &set.measures) {
         if !keys.iter().any(|key| key.0 == measure.key) {
@@ -73,7 +73,7 @@ pub fn temperatures(results: &Results) -> Option<Table> {
     for (i, set) in sets.iter().enumerate() {
         let cell = |key: &(&str, &str, &str)| {
             let measure = find(i, key.0)?;
-            Some(measured(key.2, measure.value.filter(|value| value.is_finite())?, measure.error))
+            Some(measured(key.2, measure.value.filter(|value| usable(*value))?, measure.error))
         };
         let head = format!("temperature {}", set.temperature);
         columns.push(Column { head, cells: keys.iter().map(cell).collect() });
@@ -121,7 +121,7 @@ pub fn classes_by(results: &Results) -> Option<(Variant, Option<Variant>, Vec<Cl
         let trials = trials_of(results, Protocol::Contract, variant);
         let of = |seed: u64, classes: &[crate::study::results::ClassLoss]| {
             let one = classes.iter().find(|one| one.class == class && one.chars > 0)?;
-            one.nats.is_finite().then_some((seed, one.nats))
+            usable(one.nats).then_some((seed, one.nats))
         };
         trials.iter().filter_map(|trial| of(trial.seed, &trial.classes)).collect()
     };

@@ -63,6 +63,12 @@ impl Axis {
             (low, high) = if log { (1.0, 10.0) } else { (0.0, 1.0) };
         }
         let asked = |end: Option<f64>| end.filter(good);
+        // What lies beyond an end that was asked for is not seen, so it needs no room at the other end.
+        if let (None, Some(to)) = (self.from, asked(self.to))
+            && to > low
+        {
+            high = high.min(to);
+        }
         if log {
             let room = if low == high { 2.0 } else { (high / low).powf(0.04) };
             let (from, to) = (asked(self.from).unwrap_or(low / room), asked(self.to).unwrap_or(high * room));

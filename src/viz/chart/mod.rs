@@ -172,12 +172,15 @@ impl Figure {
         y += 12.0;
         let columns = self.columns.clamp(1, 3);
         let across = inner / columns as f64;
+        // Frames below each other end at the same place.
+        let right = self.panels.iter().map(|one| one.tail(across)).fold(0.0, f64::max);
         for row in self.panels.chunks(columns) {
             let mut lowest = y;
             // Panels beside each other start their frames at the same height.
             let head = row.iter().map(|one| one.head(across)).fold(0.0, f64::max);
             for (i, one) in row.iter().enumerate() {
-                let bottom = one.draw(&mut body, EDGE + i as f64 * across, y, across, head);
+                let left = EDGE + i as f64 * across;
+                let bottom = one.draw(&mut body, panel::Place { left, top: y, width: across, head, right });
                 lowest = lowest.max(bottom);
             }
             y = lowest + 24.0;

@@ -15,6 +15,15 @@ const GAP: f64 = 8.0;
 /// Markers of a line are so many pixels apart at least.
 const MARKERS_APART: f64 = 56.0;
 
+/// Where a panel goes, pixels: its column, the room above the frame, and the room at its right.
+pub(super) struct Place {
+    pub left: f64,
+    pub top: f64,
+    pub width: f64,
+    pub head: f64,
+    pub right: f64,
+}
+
 /// A panel's frame and its two axes.
 struct Frame {
     left: f64,
@@ -55,8 +64,17 @@ impl Panel {
         lines as f64 * SIZE * 1.3 + upright as f64 * SIZE * 1.25 + 8.0
     }
 
-    /// Draws the panel into a column, its frame `head` below its top; gives its lower edge.
-    pub(super) fn draw(&self, out: &mut String, left: f64, top: f64, width: f64, head: f64) -> f64 {
+    /// Room that the names at the right need, pixels.
+    pub(super) fn tail(&self, width: f64) -> f64 {
+        let names = self.labels();
+        let widest = names.iter().map(|label| text_width(&label.0, SIZE)).fold(0.0, f64::max);
+        // A tick's label at the very end stands out by half its width.
+        if names.is_empty() { 22.0 } else { widest.min(width * NAMES) + 34.0 }
+    }
+
+    /// Draws the panel; gives its lower edge.
+    pub(super) fn draw(&self, out: &mut String, place: Place) -> f64 {
+        let Place { left, top, width, head, right } = place;
         let points = || self.series.iter().flat_map(|one| one.points.iter().take(MOST_POINTS));
         let values = |horizontal: bool| {
             let of = move |p: &Point| {
@@ -74,10 +92,7 @@ impl Panel {
         let turned = if self.y.label.is_empty() { 0.0 } else { SIZE * 1.5 };
         let frame_left = left + turned + widest(&y.ticks) + GAP;
         let labels = self.labels();
-        let right_room = labels.iter().map(|label| text_width(&label.0, SIZE)).fold(0.0, f64::max).min(most);
-        // A tick's label at the very end stands out by half its width.
-        let right_room = if labels.is_empty() { 22.0 } else { right_room + 34.0 };
-        let frame_right = (left + width - right_room).max(frame_left + 40.0);
+        let frame_right = (left + width - right).max(frame_left + 40.0);
         let x = self.x.ruled(values(true), ((frame_right - frame_left) / 90.0) as usize);
         let (frame_top, frame_bottom) = (top + head, top + head + self.height);
         let down = matches!(self.y.scale, Scale::Categories(_));

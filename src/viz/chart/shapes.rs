@@ -162,7 +162,7 @@ pub(super) fn cut(points: &[Option<(f64, f64)>], top: f64, bottom: f64) -> Vec<V
             // Where the segment crosses the two heights, in order from `last`.
             let cross = |at: f64| {
                 let share = (at - last.1) / (here.1 - last.1);
-                (share > 0.0 && share < 1.0).then(|| (share, (last.0 + share * (here.0 - last.0), at)))
+                (share > 0.0 && share < 1.0).then_some((share, (last.0 + share * (here.0 - last.0), at)))
             };
             let mut crossings: Vec<(f64, (f64, f64))> = [top, bottom].into_iter().filter_map(cross).collect();
             crossings.sort_by(|a, b| a.0.total_cmp(&b.0));
