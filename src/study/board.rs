@@ -39,7 +39,9 @@ impl Board {
     pub fn new(costs: Vec<f64>, already: &[bool]) -> Board {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(LENGTH), ProgressDrawTarget::stderr_with_hz(8));
-            if let Ok(style) = ProgressStyle::with_template("{bar:24} {percent}%  {msg}  elapsed {elapsed_precise}") {
+            if let Ok(style) =
+                ProgressStyle::with_template("{bar:24} {percent}%  {msg}  elapsed {elapsed_precise}")
+            {
                 bar.set_style(style.progress_chars("=> "));
             }
             bar

@@ -55,7 +55,8 @@ pub fn run(
     trainer.engine.load_params(&ModelFile::load(&best)?.params)?;
     let (train, validation, test) = {
         let Trainer { engine, data, .. } = trainer;
-        let mut of = |part: Option<&Part>, classes: bool| evaluate(engine.as_mut(), part, classes, context.stop);
+        let mut of =
+            |part: Option<&Part>, classes: bool| evaluate(engine.as_mut(), part, classes, context.stop);
         let (Some(train), Some(validation), Some(test)) =
             (of(Some(&data.train), false)?, of(data.val.as_ref(), true)?, of(data.test.as_ref(), false)?)
         else {
@@ -64,7 +65,8 @@ pub fn run(
         (train, validation, test)
     };
     let curve = curve(&folder)?;
-    let (validation, classes) = validation.map_or((None, Vec::new()), |(loss, classes)| (Some(loss), classes));
+    let (validation, classes) =
+        validation.map_or((None, Vec::new()), |(loss, classes)| (Some(loss), classes));
     let trial = Trial {
         protocol: job.protocol,
         variant: job.variant,
@@ -138,13 +140,14 @@ struct LossCurve {
 /// The validations of a run, from its metrics.
 fn curve(folder: &Path) -> Result<LossCurve, StudyError> {
     let path = folder.join(METRICS);
-    let text =
-        fs::read_to_string(&path).map_err(|source| super::folder::io_error("read", &path, source))?;
+    let text = fs::read_to_string(&path).map_err(|source| super::folder::io_error("read", &path, source))?;
     let mut curve = LossCurve { points: Vec::new(), best: 0.0 };
     for (number, line) in (1..).zip(text.lines()) {
         let event: Value = serde_json::from_str(line).map_err(|error| StudyError::Damaged {
             path: path.clone(),
-            problem: format!("line {number} is no JSON ({error}); move the trial's folder away, it is then trained anew"),
+            problem: format!(
+                "line {number} is no JSON ({error}); move the trial's folder away, it is then trained anew"
+            ),
         })?;
         if event["event"] != "validation" {
             continue;

@@ -27,6 +27,7 @@ fn the_papers_grid() {
     assert!(experiments.iter().all(|e| e.baseline == BASELINE && e.variants.contains(&BASELINE)));
     let quick = Grid::quick();
     assert!(quick.quick && quick.seeds == [1, 2] && quick.epochs < grid.epochs);
+    assert_eq!((quick.assignment_epochs, &quick.assignment_seeds[..]), (100, &[1][..]));
     assert_eq!(quick.experiments, grid.experiments, "every experiment is still there");
     assert_eq!(quick.check(), Ok(()));
 }
@@ -52,12 +53,18 @@ fn one_value_or_a_list_and_the_product_of_lists() {
                 [[experiment]]\nname = 'drop'\nhidden = 256\nlayers = 2\ndropout = [0, 0.25, 0.5]\n\
                 [[experiment]]\nname = 'product'\ncell = 'rnn'\nhidden = [10, 20]\nlayers = [1, 2]\n";
     let grid = Grid::from_toml(text).unwrap();
-    let keys = |at: usize| -> Vec<String> { grid.experiments[at].variants().iter().map(Variant::key).collect() };
+    let keys =
+        |at: usize| -> Vec<String> { grid.experiments[at].variants().iter().map(Variant::key).collect() };
     assert_eq!(keys(0), ["lstm-3x512", "gru-3x512"]);
     assert_eq!(keys(1), ["lstm-2x256", "lstm-2x256-dropout0.25", "lstm-2x256-dropout0.5"]);
     assert_eq!(keys(2), ["rnn-1x10", "rnn-2x10", "rnn-1x20", "rnn-2x20"]);
-    assert_eq!(grid.experiments()[0].baseline.key(), "lstm-3x512", "the first where the study's is not among them");
+    assert_eq!(
+        grid.experiments()[0].baseline.key(),
+        "lstm-3x512",
+        "the first where the study's is not among them"
+    );
     assert_eq!(grid.experiments[1].title, "drop");
+    assert_eq!(grid.assignment_seeds, [7], "the same seeds where nothing else is said");
     assert_eq!((grid.epochs, grid.batch), (3, 32), "what is left out is the paper's");
     // The paper's experiments around another baseline.
     let around = Grid::from_toml("[baseline]\ncell = 'gru'\nhidden = 200\n").unwrap();
@@ -77,7 +84,8 @@ fn what_cannot_be_is_refused_by_name_and_place() {
         ("clip = -1.0".into(), "clip -1"),
         ("batch = 70000".into(), "batch 70000"),
         ("seeds = []".into(), "seeds"),
-        ("seeds = [1, 2, 1]".into(), "seed 1 stands there twice"),
+        ("seeds = [1, 2, 1]".into(), "seeds: 1 stands there twice"),
+        ("assignment_seeds = [4, 4]".into(), "assignment_seeds: 4 stands there twice"),
         ("protocols = []".into(), "protocols"),
         ("protocols = ['paper']".into(), "paper"),
         ("assignment_epochs = 0".into(), "assignment_epochs 0"),
@@ -96,7 +104,13 @@ fn what_cannot_be_is_refused_by_name_and_place() {
         ("[[experiment]]\nname = '../x'".into(), "it names files"),
         ("[[experiment]]\ncell = 'gru'".into(), "name"),
         ("[[experiment]]\nname = 'a'\n[[experiment]]\nname = 'a'".into(), "two experiments"),
-        (format!("[[experiment]]\nname = 'a'\nhidden = {:?}\ndropout = [0, 0.5]", (1..6000).collect::<Vec<_>>()), "at most 10000"),
+        (
+            format!(
+                "[[experiment]]\nname = 'a'\nhidden = {:?}\ndropout = [0, 0.5]",
+                (1..6000).collect::<Vec<_>>()
+            ),
+            "at most 10000",
+        ),
         ("not toml at all".into(), "line 1"),
     ];
     for (text, expected) in cases {

@@ -107,8 +107,11 @@ pub fn of_part(
 ) -> Result<Option<(PartLoss, Vec<ClassLoss>)>, EngineError> {
     let text = |tune: usize| part.pack.text(part.tunes[tune] as usize);
     let bodies: Vec<Option<usize>> = (0..part.tunes.len()).map(|tune| abc::body_start(&text(tune))).collect();
-    let sorts: Vec<Vec<CharClass>> =
-        if classes { (0..part.tunes.len()).map(|tune| abc::classify(&text(tune))).collect() } else { Vec::new() };
+    let sorts: Vec<Vec<CharClass>> = if classes {
+        (0..part.tunes.len()).map(|tune| abc::classify(&text(tune))).collect()
+    } else {
+        Vec::new()
+    };
     let (mut whole, mut body) = (Sum::default(), Sum::default());
     let mut by_class = [Sum::default(); CharClass::ALL.len()];
     let mut see = |tune: usize, at: usize, nats: f64| {
@@ -120,7 +123,9 @@ pub fn of_part(
         }
         if let Some(sorts) = sorts.get(tune) {
             let class = sorts.get(character).copied().unwrap_or(CharClass::End);
-            if let Some(sum) = CharClass::ALL.iter().position(|c| *c == class).and_then(|i| by_class.get_mut(i)) {
+            if let Some(sum) =
+                CharClass::ALL.iter().position(|c| *c == class).and_then(|i| by_class.get_mut(i))
+            {
                 sum.add(nats);
             }
         }
@@ -137,8 +142,9 @@ pub fn of_part(
         chars: whole.chars,
         tunes: part.tunes.len() as u64,
     };
-    let by_class = CharClass::ALL.iter().zip(by_class).filter_map(|(&class, sum)| {
-        sum.mean().map(|nats| ClassLoss { class, nats, chars: sum.chars })
-    });
+    let by_class = CharClass::ALL
+        .iter()
+        .zip(by_class)
+        .filter_map(|(&class, sum)| sum.mean().map(|nats| ClassLoss { class, nats, chars: sum.chars }));
     Ok(Some((loss, by_class.collect())))
 }

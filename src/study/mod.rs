@@ -52,7 +52,9 @@ pub enum StudyError {
         problem: String,
     },
     /// A loss that is no number.
-    #[error("training diverges: the loss of epoch {epoch} is not a number; try a smaller network or less dropout")]
+    #[error(
+        "training diverges: the loss of epoch {epoch} is not a number; try a smaller network or less dropout"
+    )]
     Diverged {
         /// The epoch, from 1.
         epoch: u64,

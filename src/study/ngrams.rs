@@ -40,7 +40,11 @@ impl Sums {
             of: of.into(),
             nats: self.all.iter().map(|&sum| mean(sum, self.chars)).collect(),
             body_nats: (self.bodies && body_chars > 0).then(|| {
-                self.all.iter().zip(self.headers).map(|(all, header)| mean(all - header, body_chars)).collect()
+                self.all
+                    .iter()
+                    .zip(self.headers)
+                    .map(|(all, header)| mean(all - header, body_chars))
+                    .collect()
             }),
         }
     }
@@ -67,7 +71,10 @@ pub fn of_contract(data: &TrainData) -> Vec<NgramTable> {
         }
         Some(sums.table(Protocol::Contract, of))
     };
-    [("validation", &data.val), ("test", &data.test)].iter().filter_map(|(of, part)| table(of, part)).collect()
+    [("validation", &data.val), ("test", &data.test)]
+        .iter()
+        .filter_map(|(of, part)| table(of, part))
+        .collect()
 }
 
 /// Tables of the assignment's protocol: `slices` and `validation` (whole songs); none without validation songs.

@@ -93,8 +93,8 @@ pub fn of_files(data: &[PathBuf]) -> Result<Vec<String>, CorpusError> {
 }
 
 fn read(path: &Path) -> Result<String, CorpusError> {
-    let bytes = fs::read(path)
-        .map_err(|source| CorpusError::Unreadable { path: path.to_path_buf(), source })?;
+    let bytes =
+        fs::read(path).map_err(|source| CorpusError::Unreadable { path: path.to_path_buf(), source })?;
     let (text, _) = tunes::decode(&bytes);
     Ok(tunes::clean(&text).unwrap_or_else(|| text.into_owned()))
 }
