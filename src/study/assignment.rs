@@ -262,16 +262,11 @@ impl<'a> Loop<'a> {
         self.state.seconds = before + self.began.elapsed().as_secs_f64();
         let path = self.folder.join(CHECKPOINT);
         let text = serde_json::to_string(&self.state).map_err(|error| damaged(&path, &error.to_string()))?;
-        let tensor = |name: &str, data: &'_ [f32]| (name.to_string(), data.to_vec());
         let more = [
             tensor("optim.moment1", &engine.moments[0]),
             tensor("optim.moment2", &engine.moments[1]),
             tensor("best.params", &self.best),
         ];
-        let more: Vec<TensorRef<'_>> = more
-            .iter()
-            .map(|(name, data)| TensorRef { name: name.clone(), dims: vec![data.len()], data })
-            .collect();
         let model = ModelFile {
             shape: self.shape,
             vocab: self.songs.vocab.clone(),
@@ -324,6 +319,11 @@ fn damaged(path: &Path, problem: &str) -> StudyError {
         path: path.to_path_buf(),
         problem: format!("{problem}; remove the file, the trial is then trained anew"),
     }
+}
+
+/// A tensor of one dimension.
+fn tensor<'a>(name: &str, data: &'a [f32]) -> TensorRef<'a> {
+    TensorRef { name: name.into(), dims: vec![data.len()], data }
 }
 
 fn read(file: &mut TensorFile, path: &Path, name: &str) -> Result<Vec<f32>, StudyError> {

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
+use super::folder::StudyData;
 use super::ngrams;
 use super::results::{DataFacts, Protocol, Results, Settings, Trial, Variant};
 use super::schedule::Context;
 use super::songs::Songs;
-use super::{StudyError, folder::StudyData};
 use crate::abc;
 use crate::bench::provenance::Provenance;
 use crate::engine::EngineSpec;
@@ -16,14 +16,10 @@ use crate::train::data::TrainData;
 use crate::train::evaluate::Part;
 
 /// The results of the trials that are done.
-pub fn results(
-    context: &Context<'_>,
-    songs: Option<&Songs>,
-    trials: Vec<Trial>,
-) -> Result<Results, StudyError> {
+pub fn results(context: &Context<'_>, songs: Option<&Songs>, trials: Vec<Trial>) -> Results {
     let (grid, data) = (context.grid, &context.folder.data);
     let here = Provenance::here(None);
-    let (engine, device) = engine(context)?;
+    let (engine, device) = engine(context);
     let mut tables = Vec::new();
     if grid.protocols.contains(&Protocol::Contract) {
         tables.extend(ngrams::of_contract(data));
@@ -31,7 +27,7 @@ pub fn results(
     if let Some(songs) = songs {
         tables.extend(ngrams::of_assignment(songs));
     }
-    Ok(Results {
+    Results {
         version: env!("CARGO_PKG_VERSION").into(),
         commit: Some(here.commit).filter(|commit| !commit.is_empty()),
         date: here.date,
@@ -55,11 +51,12 @@ pub fn results(
         ngrams: tables,
         tune_sets: Vec::new(),
         neurons: Vec::new(),
-    })
+    }
 }
 
-/// The engine as it calls itself, without its threads, and the GPU where it is on one.
-fn engine(context: &Context<'_>) -> Result<(String, Option<String>), StudyError> {
+/// The engine as it calls itself, without its threads, and the GPU where it is on one. Where none can be made any more,
+/// the numbers of trials that are done are worth telling all the same.
+fn engine(context: &Context<'_>) -> (String, Option<String>) {
     let shape = ModelShape {
         cell: context.grid.baseline.cell,
         vocab: context.folder.data.vocab.len(),
@@ -67,10 +64,13 @@ fn engine(context: &Context<'_>) -> Result<(String, Option<String>), StudyError>
         layers: 1,
     };
     let spec = EngineSpec { device: context.device, ..EngineSpec::cpu(shape, context.grid.precision, 1) };
-    let info = (context.build)(&spec)?.info();
+    let info = match (context.build)(&spec) {
+        Ok(engine) => engine.info(),
+        Err(error) => return (format!("none now: {error}"), None),
+    };
     let detail = info.detail.split(", ").next().unwrap_or_default();
     let gpu = (info.device.name != "cpu").then_some(info.device.name);
-    Ok((format!("{} ({detail})", info.name), gpu))
+    (format!("{} ({detail})", info.name), gpu)
 }
 
 fn processor() -> String {

@@ -35,6 +35,7 @@ struct GridFile {
     clip: Option<f64>,
     precision: Option<Precision>,
     assignment_epochs: Option<u64>,
+    assignment_seeds: Option<Vec<u64>>,
     baseline: Option<BaselineFile>,
     experiment: Option<Vec<Spanned<ExperimentFile>>>,
 }
@@ -122,10 +123,12 @@ impl Grid {
                 dropout: asked.dropout.unwrap_or(BASELINE.dropout),
             },
         };
+        let seeds = file.seeds.unwrap_or(paper.seeds);
         let mut grid = Grid {
             quick: file.quick.unwrap_or(paper.quick),
             protocols: file.protocols.unwrap_or(paper.protocols),
-            seeds: file.seeds.unwrap_or(paper.seeds),
+            assignment_seeds: file.assignment_seeds.unwrap_or_else(|| seeds.clone()),
+            seeds,
             epochs: file.epochs.unwrap_or(paper.epochs),
             patience: file.patience.unwrap_or(paper.patience),
             batch: file.batch.unwrap_or(paper.batch),
@@ -213,15 +216,17 @@ impl Grid {
         if self.protocols.is_empty() {
             return Err("protocols is an empty list: expected \"contract\", \"assignment\" or both".into());
         }
-        if self.seeds.is_empty() {
-            return Err("seeds is an empty list: expected at least one".into());
-        }
-        for (at, seed) in self.seeds.iter().enumerate() {
-            if *seed > i64::MAX as u64 {
-                return Err(format!("seed {seed}: expected 0 to {}", i64::MAX));
+        for (key, seeds) in [("seeds", &self.seeds), ("assignment_seeds", &self.assignment_seeds)] {
+            if seeds.is_empty() {
+                return Err(format!("{key} is an empty list: expected at least one"));
             }
-            if self.seeds[..at].contains(seed) {
-                return Err(format!("seed {seed} stands there twice"));
+            for (at, seed) in seeds.iter().enumerate() {
+                if *seed > i64::MAX as u64 {
+                    return Err(format!("{key}: {seed}: expected 0 to {}", i64::MAX));
+                }
+                if seeds[..at].contains(seed) {
+                    return Err(format!("{key}: {seed} stands there twice"));
+                }
             }
         }
         for (at, protocol) in self.protocols.iter().enumerate() {
@@ -243,8 +248,8 @@ impl Grid {
                 return Err(format!("two experiments have the name {name:?}: give each its own"));
             }
         }
-        let trials =
-            self.variants().len().saturating_mul(self.seeds.len()).saturating_mul(self.protocols.len());
+        let seeds = self.seeds.len().max(self.assignment_seeds.len());
+        let trials = self.variants().len().saturating_mul(seeds).saturating_mul(self.protocols.len());
         if trials > MOST {
             return Err(format!("{trials} trials: expected at most {MOST}; take fewer variants or seeds"));
         }

@@ -27,6 +27,7 @@ fn the_papers_grid() {
     assert!(experiments.iter().all(|e| e.baseline == BASELINE && e.variants.contains(&BASELINE)));
     let quick = Grid::quick();
     assert!(quick.quick && quick.seeds == [1, 2] && quick.epochs < grid.epochs);
+    assert_eq!((quick.assignment_epochs, &quick.assignment_seeds[..]), (100, &[1][..]));
     assert_eq!(quick.experiments, grid.experiments, "every experiment is still there");
     assert_eq!(quick.check(), Ok(()));
 }
@@ -63,6 +64,7 @@ fn one_value_or_a_list_and_the_product_of_lists() {
         "the first where the study's is not among them"
     );
     assert_eq!(grid.experiments[1].title, "drop");
+    assert_eq!(grid.assignment_seeds, [7], "the same seeds where nothing else is said");
     assert_eq!((grid.epochs, grid.batch), (3, 32), "what is left out is the paper's");
     // The paper's experiments around another baseline.
     let around = Grid::from_toml("[baseline]\ncell = 'gru'\nhidden = 200\n").unwrap();
@@ -82,7 +84,8 @@ fn what_cannot_be_is_refused_by_name_and_place() {
         ("clip = -1.0".into(), "clip -1"),
         ("batch = 70000".into(), "batch 70000"),
         ("seeds = []".into(), "seeds"),
-        ("seeds = [1, 2, 1]".into(), "seed 1 stands there twice"),
+        ("seeds = [1, 2, 1]".into(), "seeds: 1 stands there twice"),
+        ("assignment_seeds = [4, 4]".into(), "assignment_seeds: 4 stands there twice"),
         ("protocols = []".into(), "protocols"),
         ("protocols = ['paper']".into(), "paper"),
         ("assignment_epochs = 0".into(), "assignment_epochs 0"),
