@@ -164,6 +164,7 @@ fn grid(args: &StudyArgs) -> anyhow::Result<Grid> {
     }
     if !args.seeds.is_empty() {
         grid.seeds.clone_from(&args.seeds);
+        grid.assignment_seeds.clone_from(&args.seeds);
     }
     grid.epochs = args.epochs.unwrap_or(grid.epochs);
     grid.precision = args.precision.unwrap_or(grid.precision);
