@@ -164,9 +164,8 @@ impl Grid {
     pub fn experiments(&self) -> Vec<Experiment> {
         let resolve = |varied: &Varied| {
             let variants = varied.variants();
-            let among = variants.iter().any(|variant| *variant == self.baseline);
-            let baseline =
-                if among { self.baseline } else { variants.first().copied().unwrap_or(self.baseline) };
+            let first = variants.first().copied().unwrap_or(self.baseline);
+            let baseline = if variants.contains(&self.baseline) { self.baseline } else { first };
             Experiment { name: varied.name.clone(), title: varied.title.clone(), variants, baseline }
         };
         self.experiments.iter().map(resolve).collect()
