@@ -179,7 +179,7 @@ fn body_and_header_add_up_to_the_reported_loss() {
     let data = corpus(folder.path());
     let mut grid = tiny();
     grid.protocols = vec![Protocol::Contract];
-    grid.seeds = vec![1];
+    (grid.seeds, grid.assignment_seeds) = (vec![1], vec![1]);
     let ended = study(&grid, &data, &folder.path().join("report"), 1);
     let part = ended.folder.data.val.clone().unwrap();
     let model = ModelFile::load(&ended.folder.out.join(&ended.results.trials[0].folder).join(BEST)).unwrap();
@@ -329,7 +329,7 @@ fn another_grid_adds_trials_and_other_training_or_data_is_refused() {
     let out = folder.path().join("report");
     let mut grid = tiny();
     grid.protocols = vec![Protocol::Contract];
-    grid.seeds = vec![1];
+    (grid.seeds, grid.assignment_seeds) = (vec![1], vec![1]);
     study(&grid, &data, &out, 2);
     grid.experiments[0].cell.push(CellKind::Gru);
     let ended = study(&grid, &data, &out, 2);
@@ -380,7 +380,7 @@ fn the_built_in_tunebook_and_a_corpus_without_validation_tunes_are_enough() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let mut grid = tiny();
-    grid.seeds = vec![1];
+    (grid.seeds, grid.assignment_seeds) = (vec![1], vec![1]);
     grid.epochs = 1;
     grid.batch = 1000;
     let ended = study(&grid, &StudyData::default(), &folder.path().join("built-in"), 2);
