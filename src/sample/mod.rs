@@ -4,6 +4,7 @@
 pub mod choice;
 pub mod formats;
 pub mod judged;
+pub mod lanes;
 pub mod options;
 pub mod prime;
 pub mod steps;

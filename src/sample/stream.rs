@@ -90,13 +90,31 @@ impl Stream {
         if self.ended {
             return;
         }
+        let chosen = if self.next < self.ids.len() {
+            None
+        } else {
+            request.choice.pick(logits, &request.banned, self.uniform(request), scratch)
+        };
+        self.advance_to(request, chosen);
+    }
+
+    /// The uniform number that the next character is chosen with, where [`Input::chooses`].
+    pub fn uniform(&self, request: &SampleRequest) -> f32 {
+        rng::sample_uniform(request.seed, self.tune, self.next as u32)
+    }
+
+    /// As [`Stream::advance`], with the choice made already (with [`Stream::uniform`]); not looked at where
+    /// [`Input::chooses`] does not hold.
+    pub fn advance_to(&mut self, request: &SampleRequest, chosen: Option<u16>) {
+        if self.ended {
+            return;
+        }
         let position = self.next;
         self.next += 1;
         if position < self.ids.len() {
             return;
         }
-        let u = rng::sample_uniform(request.seed, self.tune, position as u32);
-        match request.choice.pick(logits, &request.banned, u, scratch) {
+        match chosen {
             Some(id) if id == request.end => (self.ended, self.closed) = (true, true),
             Some(id) => {
                 self.ids.push(id);

@@ -13,6 +13,7 @@ use super::space::Slice;
 use super::update::{self, Step};
 use super::{backward::backward, head, short};
 use crate::model::CellKind;
+use crate::sample::Choice;
 
 /// What is to be done with a slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +76,16 @@ macro_rules! entrances {
             #[$attribute]
             pub unsafe fn gradient(geo: &Geometry, slices: &[Slice], steps: usize, jobs: &mut [Job]) {
                 gradient::run::<$S, $MR>(geo, slices, steps, jobs);
+            }
+
+            #[$attribute]
+            pub unsafe fn choose(choice: &Choice, logits: &mut [f32], u: &[f32], chosen: &mut [i32]) {
+                const LANES: usize = <$S>::LANES;
+                let width = u.len();
+                let groups = u.as_chunks::<LANES>().0.iter().zip(chosen.as_chunks_mut::<LANES>().0);
+                for (group, (u, chosen)) in groups.enumerate() {
+                    *chosen = choice.pick_lanes(logits, width, group * LANES, u);
+                }
             }
 
             #[$attribute]
@@ -146,6 +157,23 @@ pub fn run_update(isa: Isa, step: &Step, p: &mut [f32], g: &[f32], first: &mut [
             Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => avx512::update(step, p, g, first, second),
             #[cfg(not(target_arch = "x86_64"))]
             _ => portable::update(step, p, g, first, second),
+        }
+    }
+}
+
+/// A plain choice for each of W streams from logits [V][W] (overwritten), where banned ids are minus infinity already,
+/// with the uniform numbers `u` [W]: ids, or [`crate::sample::lanes::NOTHING`]. W is a multiple of the machine's lanes.
+pub fn run_choose(isa: Isa, choice: &Choice, logits: &mut [f32], u: &[f32], chosen: &mut [i32]) {
+    // SAFETY: no pointer is involved; `Isa` values come from detection.
+    unsafe {
+        match isa {
+            Isa::Portable => portable::choose(choice, logits, u, chosen),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::choose(choice, logits, u, chosen),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => avx512::choose(choice, logits, u, chosen),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => portable::choose(choice, logits, u, chosen),
         }
     }
 }

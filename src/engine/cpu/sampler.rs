@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use super::dispatch::{Work, run_slice};
+use super::dispatch::{Work, run_choose, run_slice};
 use super::forward::Pass;
 use super::space::{Slice, Use};
 use crate::engine::{EngineError, IGNORE, SampleRequest, SampledTune};
+use crate::sample::lanes::NOTHING;
 use crate::sample::{Scratch, Stream};
 
 /// Samples `request`, which has been checked. A tune does not depend on its lane: every lane's arithmetic is the same.
@@ -43,10 +44,12 @@ fn run(
     let mut lanes: Vec<Option<(usize, Stream)>> = vec![None; width];
     let mut scratch = Scratch::default();
     let mut row = vec![0.0f32; vocab];
+    let mut chooses = vec![false; width];
+    let mut uniform = vec![0.0f32; width];
+    let mut chosen = vec![NOTHING; width];
     slice.targets.fill(IGNORE);
     loop {
         let mut any_reset = false;
-        let mut chooses = vec![false; width];
         let mut running = false;
         for lane in 0..width {
             // Take the next tune where this lane has none; one that ends before its first input is done at once.
@@ -69,6 +72,7 @@ fn run(
                 }
             };
             slice.keep.as_mut_slice()[lane] = 1.0;
+            chooses[lane] = false;
             if let Some(input) = input {
                 running = true;
                 slice.ids[lane] = i32::from(input.id);
@@ -85,6 +89,22 @@ fn run(
         slice.any_reset[0] = any_reset;
         run_slice(Work::Logits, pass, slice);
         slice.carry(rows, 1);
+        if request.choice.is_plain() {
+            for (lane, uniform) in lanes.iter().zip(&mut uniform) {
+                *uniform = lane.as_ref().map_or(0.0, |(_, stream)| stream.uniform(request));
+            }
+            let logits = &mut slice.logits.as_mut_slice()[..vocab * width];
+            for &id in &request.banned {
+                logits[usize::from(id) * width..][..width].fill(f32::NEG_INFINITY);
+            }
+            run_choose(pass.geo.isa, &request.choice, logits, &uniform, &mut chosen);
+            for (lane, &chosen) in lanes.iter_mut().zip(&chosen) {
+                if let Some((_, stream)) = lane {
+                    stream.advance_to(request, u16::try_from(chosen).ok());
+                }
+            }
+            continue;
+        }
         for lane in 0..width {
             if let Some((_, stream)) = &mut lanes[lane] {
                 if chooses[lane] {
