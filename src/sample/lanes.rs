@@ -89,9 +89,8 @@ mod tests {
         let mut compared = 0;
         for seed in 0..200u32 {
             let vocab = 1 + (seed as usize * 7) % 97;
-            let number = |i: usize, what: u32| {
-                rng::unit_f32(rng::philox4x32([i as u32, what, seed, 0], [1, 2])[0])
-            };
+            let number =
+                |i: usize, what: u32| rng::unit_f32(rng::philox4x32([i as u32, what, seed, 0], [1, 2])[0]);
             let mut logits: Vec<f32> = (0..vocab * WIDTH).map(|i| 12.0 * number(i, 0) - 6.0).collect();
             for (i, logit) in logits.iter_mut().enumerate() {
                 match (number(i, 1) * 400.0) as u32 {
@@ -107,8 +106,10 @@ mod tests {
                     *logit = if i.is_multiple_of(2) { f32::NAN } else { f32::NEG_INFINITY };
                 }
             }
-            let banned: Vec<u16> = [0u16, 3, 9000].into_iter().filter(|&id| usize::from(id) < vocab).collect();
-            let choice = Choice { temperature: [0.1, 0.8, 1.0, 3.0, 1e-30][seed as usize % 5], ..Choice::default() };
+            let banned: Vec<u16> =
+                [0u16, 3, 9000].into_iter().filter(|&id| usize::from(id) < vocab).collect();
+            let choice =
+                Choice { temperature: [0.1, 0.8, 1.0, 3.0, 1e-30][seed as usize % 5], ..Choice::default() };
             let u: [f32; WIDTH] = std::array::from_fn(|i| match i {
                 0 => 0.0,
                 1 => 1.0 - f32::EPSILON / 2.0,

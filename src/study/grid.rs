@@ -164,14 +164,8 @@ impl Grid {
     pub fn experiments(&self) -> Vec<Experiment> {
         let resolve = |varied: &Varied| {
             let variants = varied.variants();
-<<<<<<< HEAD
-            let among = variants.contains(&self.baseline);
-            let baseline =
-                if among { self.baseline } else { variants.first().copied().unwrap_or(self.baseline) };
-=======
             let first = variants.first().copied().unwrap_or(self.baseline);
             let baseline = if variants.contains(&self.baseline) { self.baseline } else { first };
->>>>>>> runner
             Experiment { name: varied.name.clone(), title: varied.title.clone(), variants, baseline }
         };
         self.experiments.iter().map(resolve).collect()
