@@ -63,6 +63,18 @@ got=0
 "$binary" check tunes/*.abc >out 2>err || got=$?
 [ "$got" -le 1 ] || fail "check of sampled tunes: exit code $got, expected 0 or 1"
 
+# Neurons over a tune, the page of the run, and a small study from grid to page.
+expect 0 heatmap "$repository/data/tunebook.abc" --model run --tune 3 --neurons 1:1,1:2 --out neurons
+[ "$(count neurons '*.png')" = 2 ] || fail "not one .png a neuron"
+expect 0 report run --tunes 2
+has run/report.html
+printf 'seeds = [1]\nepochs = 1\nassignment_epochs = 1\n[[experiment]]\nname = "cell"\nhidden = 8\ncell = ["lstm", "rnn"]\n' >grid.toml
+expect 0 study --grid grid.toml --out study --tunes 2
+for file in report.html tables.md discussion.md results.json plots/curves-cell-contract.png; do has "study/$file"; done
+expect 0 study --grid grid.toml --out study --tunes 2
+grep -q "4 of 4 trials are done already" err || fail "a study that is done trained again"
+expect 2 study --grid grid.toml --out study --epochs 2
+
 # Measuring, a case that takes no time.
 expect 0 bench train --device cpu --hidden 8 --batch 2 --seq-len 4 --repeats 3 --seconds 0.1 --json
 grep -q '"chars_per_second": [0-9]' out || fail "bench --json printed no chars_per_second"

@@ -3,7 +3,8 @@
 //! The rooms of the house, from the ground up: [`rng`] (Philox), [`model`] (shape and initial weights), [`optim`]
 //! (optimisers), [`engine`] (the one seam: training, evaluation and sampling of whole chunks), [`sample`] (choosing
 //! characters), [`abc`] (a tolerant ABC parser and MIDI), [`corpus`] (readers, packs, batches), [`train`] (the loop and what
-//! surrounds it), [`mod@bench`] (measuring, beside others), [`config`] (what a run is), [`machine`] (what the system
+//! surrounds it), [`neurons`] (which tell what apart), [`measures`] (of sets of tunes), [`sound`] (MIDI through a SoundFont),
+//! [`viz`] (pictures and the report page), [`study`] (the paper's experiments, from grid to page), [`mod@bench`] (measuring, beside others), [`config`] (what a run is), [`machine`] (what the system
 //! tells), [`cli`] (one file per subcommand).
 
 pub mod abc;

@@ -64,7 +64,9 @@ pub fn make(folder: &Path, options: &Options) -> Result<(String, Vec<String>), S
     let mut shown: Vec<Shown> = (1..)
         .zip(&tunes.held_out)
         .take(2)
-        .map(|(number, text)| (name_of(text, number), format!("held-out tune {number}"), text.clone()))
+        .map(|(number, text)| {
+            (crate::abc::parse_tune(text).title().to_string(), format!("held-out tune {number}"), text.clone())
+        })
         .collect();
     shown.extend(
         pages
