@@ -65,7 +65,11 @@ pub fn make(folder: &Path, options: &Options) -> Result<(String, Vec<String>), S
         .zip(&tunes.held_out)
         .take(2)
         .map(|(number, text)| {
-            (crate::abc::parse_tune(text).title().to_string(), format!("held-out tune {number}"), text.clone())
+            (
+                crate::abc::parse_tune(text).title().to_string(),
+                format!("held-out tune {number}"),
+                text.clone(),
+            )
         })
         .collect();
     shown.extend(
