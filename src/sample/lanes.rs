@@ -14,8 +14,8 @@ impl Choice {
         self.temperature > 0.0 && self.top_k == 0 && self.top_p >= 1.0
     }
 
-    /// Chooses for N lanes from `logits` [V][width] (overwritten), columns `lane` to `lane + N`, with the uniform numbers `u`
-    /// [N] in [0, 1): ids, or [`NOTHING`]. Banned ids are minus infinity already. The choice is plain.
+    /// Chooses for N lanes from `logits` `[V][width]` (overwritten), columns `lane` to `lane + N`, with the uniform numbers
+    /// `u` `[N]` in [0, 1): ids, or [`NOTHING`]. Banned ids are minus infinity already. The choice is plain.
     ///
     /// To be inlined into a function with the machine's vector instructions.
     #[inline(always)]
