@@ -113,13 +113,19 @@ fn a_study_from_tunes_to_the_page_and_once_more() {
     assert!(!page.contains("alert('x')</script>") && !page.contains("alert(1)</script>"));
     assert!(page.contains("Content-Security-Policy") && told.contains("report.html"), "{told}");
 
-    // The same command trains nothing again and makes the same of it.
+    // The same command trains nothing again and makes the same of it; what lies beside our plots is nobody's but the
+    // user's, and what an earlier grid has left of ours goes.
+    fs::write(out.join("plots/mine.png"), "mine").unwrap();
+    fs::write(out.join("plots/curves-old-contract.svg"), "old").unwrap();
     let trial = out.join("trials/lstm-1x12-seed1/result.json");
     let before = written(&trial);
     let (code, told_again, err) = run(folder.path(), &STUDY);
     assert_eq!(code, 0, "{err}");
     assert_eq!((told_again, written(&trial)), (told.clone(), before));
     same(&fs::read_to_string(out.join("report.html")).unwrap(), &page);
+
+    assert_eq!(fs::read_to_string(out.join("plots/mine.png")).unwrap(), "mine");
+    assert_eq!(files(&out.join("plots"), ".svg"), plots);
 
     // `report` makes everything but the trials anew, from what lies there alone.
     fs::remove_dir_all(out.join("plots")).unwrap();

@@ -113,7 +113,7 @@ pub fn make(
     write_atomic(&out.join("results.csv"), tables::csv(results).as_bytes())?;
     write_atomic(&out.join("tables.md"), tables::markdown(results).as_bytes())?;
     write_atomic(&out.join("discussion.md"), discussion::markdown(results).as_bytes())?;
-    let folder = emptied(&out.join(PLOTS))?;
+    let folder = emptied(&out.join(PLOTS), &["curves-", "loss-", "temperature.", "classes."])?;
     for (name, svg) in plots::all(results) {
         write_picture(&folder, &name, &svg)?;
     }
@@ -183,7 +183,7 @@ fn pictures(
     shown: &[Shown],
     folder: &Path,
 ) -> Result<(), StudyError> {
-    let folder = emptied(folder)?;
+    let folder = emptied(folder, &["tune", "ranking.csv"])?;
     let csv = draw::ranking_csv(&ranking.scores, &ranking.chosen);
     write_atomic(&folder.join("ranking.csv"), csv.as_bytes())?;
     let chosen: Vec<Neuron> =
@@ -208,14 +208,16 @@ fn drawing(what: &str, problem: String) -> StudyError {
     StudyError::Drawing { what: what.into(), problem }
 }
 
-/// A folder of ours without the pictures and tables of an earlier time; what else lies in it is left alone.
-fn emptied(folder: &Path) -> Result<PathBuf, StudyError> {
+/// A folder without the pictures and tables of an earlier time: those whose names begin as ours do. What else lies in it
+/// is left alone.
+fn emptied(folder: &Path, begin: &[&str]) -> Result<PathBuf, StudyError> {
     let failed = |action| move |source| super::folder::io_error(action, folder, source);
     fs::create_dir_all(folder).map_err(failed("make the folder"))?;
     for entry in fs::read_dir(folder).map_err(failed("read the folder"))?.flatten() {
         let path = entry.path();
-        let ours = path.extension().is_some_and(|kind| kind == "svg" || kind == "png" || kind == "csv");
-        if ours && path.is_file() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let kind = [".svg", ".png", ".csv"].iter().any(|kind| name.ends_with(kind));
+        if kind && begin.iter().any(|begin| name.starts_with(begin)) && path.is_file() {
             fs::remove_file(&path).map_err(failed("clear the folder"))?;
         }
     }
