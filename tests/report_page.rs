@@ -26,7 +26,7 @@ fn the_page_is_quiet_and_whole_in_both_themes_and_widths() {
     let Some((mut browser, folder)) = start("the page in both themes and widths") else { return };
     let data = pages::full();
     open(&mut browser, &folder, &data, &RenderOptions::default());
-    for id in ["discussion", "experiments", "ngrams", "measures", "tunes", "neurons"] {
+    for id in ["summary", "discussion", "experiments", "ngrams", "measures", "tunes", "neurons"] {
         assert_eq!(browser.eval(&format!("document.querySelectorAll('section#{id}').length")), 1, "{id}");
     }
     assert_eq!(browser.text("document.querySelector('h1').textContent"), data.title);

@@ -276,12 +276,8 @@ pub(super) fn neurons(results: &Results) -> Section {
         } else {
             ""
         };
-        paragraphs.push(format!(
-            "{} ({:.3} on held-out tunes; control {}.){unsure}",
-            one.sentence.trim(),
-            one.held_out,
-            if one.control.is_finite() { format!("{:.3}", one.control) } else { "unknown".into() }
-        ));
+        // The sentence tells both scores.
+        paragraphs.push(format!("{}{unsure}", one.sentence.trim()));
     }
     section("Neurons", paragraphs)
 }

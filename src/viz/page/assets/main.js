@@ -9,12 +9,14 @@ function buildPage() {
     document.getElementById('main').append(h('section', { id, 'aria-labelledby': `${id}-title` }, h('h2', { id: `${id}-title`, text: title }), content));
   };
 
-  if (list(DATA.discussion).length) {
-    section('discussion', 'Discussion', h('div', { class: 'prose' }, DATA.discussion.map((part) => [
-      part.title ? h('h3', null, bdi(part.title)) : null,
-      list(part.paragraphs).map((words) => h('p', null, bdi(words))),
-    ])));
-  }
+  // The discussion's first part opens the page where more follow; these come last, behind what they speak of.
+  const prose = (parts) => h('div', { class: 'prose' }, parts.map((part) => [
+    part.title ? h('h3', null, bdi(part.title)) : null,
+    list(part.paragraphs).map((words) => h('p', null, bdi(words))),
+  ]));
+  const [opening, ...discussion] = list(DATA.discussion);
+  if (discussion.length) section('summary', clean(opening.title) || 'In short', prose([{ ...opening, title: '' }]));
+  else if (opening) discussion.push(opening);
   if (list(DATA.experiments).length) {
     section('experiments', 'Experiments', DATA.experiments.map((experiment) => {
       const curves = curvesOf(experiment);
@@ -38,6 +40,7 @@ function buildPage() {
     section('neurons', 'Neurons', neurons.node);
     later.push(neurons.start);
   }
+  if (discussion.length) section('discussion', 'Discussion', prose(discussion));
 
   const help = keysDialog();
   document.body.append(help);
