@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 
 use super::{Outcome, UsageError};
 use crate::engine::{Kernel, Precision};
+use crate::machine::Others;
 use crate::sound::SoundFont;
 use crate::study::after::{self, Options};
 use crate::study::folder::StudyData;
@@ -19,6 +20,9 @@ use crate::train::interrupt;
 
 /// The most tunes at each temperature.
 pub const MAX_TUNES: usize = 1000;
+
+/// Where other programs take a larger share of the processors, speeds are no measurements.
+const BUSY: f64 = 0.1;
 
 /// The most bytes of an abcjs build; the real one has half a megabyte.
 const MAX_ABCJS: u64 = 8 << 20;
@@ -111,6 +115,7 @@ pub fn run(args: &StudyArgs) -> anyhow::Result<Outcome> {
         eprintln!("note: Ctrl-C will not save before it stops ({error})");
     }
     let data = StudyData { train: args.data.clone(), val: args.val.clone(), test: args.test.clone() };
+    let others = Others::than(&[]);
     let mut ended =
         schedule::run(&grid, &data, &args.out, args.threads, device, &interrupt::requested).map_err(usage)?;
     let stopped = || {
@@ -122,6 +127,13 @@ pub fn run(args: &StudyArgs) -> anyhow::Result<Outcome> {
     };
     if ended.interrupted {
         return stopped();
+    }
+    let busy = others.share().filter(|&share| share > BUSY && ended.reused < ended.results.trials.len());
+    if let Some(share) = busy {
+        eprintln!(
+            "note: other programs took {:.0}% of the processors' time: the trials' characters a second are too low, their losses are not touched",
+            100.0 * share
+        );
     }
     let texts = ended.folder.texts();
     let made = after::make(&mut ended.results, &texts, &args.out, &options, &mut interrupt::requested)
