@@ -30,7 +30,7 @@ const PLOTS: &str = "plots";
 const NEURONS: &str = "neurons";
 
 /// The most bytes of activations in a page: with everything else it stays under ten million.
-pub const ACTIVATIONS: usize = 7 << 20;
+pub const ACTIVATIONS: usize = 9_000_000;
 
 /// Seed of the ranking's shuffles.
 const RANKING_SEED: u64 = 1;
