@@ -177,7 +177,9 @@ fn mistakes_are_named_before_anything_is_trained() {
     let folder = folder();
     fs::write(folder.path().join("bad.toml"), "epochs = 2\nhiden = 3\n").unwrap();
     fs::write(folder.path().join("no.js"), "nothing").unwrap();
-    let cases: [(&[&str], i32, &str); 10] = [
+    fs::create_dir(folder.path().join("half")).unwrap();
+    fs::write(folder.path().join("half/study.toml"), GRID).unwrap();
+    let cases: [(&[&str], i32, &str); 11] = [
         (&["study", "train.abc", "--grid", "bad.toml"], 2, "hiden"),
         (&["study", "train.abc", "--grid", "missing.toml"], 1, "missing.toml"),
         (&["study", "train.abc", "--tunes", "0"], 2, "--tunes 0"),
@@ -186,6 +188,7 @@ fn mistakes_are_named_before_anything_is_trained() {
         (&["study", "train.abc", "--abcjs", "no.js"], 2, "not abcjs"),
         (&["study", "train.abc", "--soundfont", "train.abc"], 1, "train.abc"),
         (&["study", "missing.abc", "--grid", "grid.toml"], 1, "missing.abc"),
+        (&["report", "half"], 2, "no results yet"),
         (&["report", "."], 2, "neither a run"),
         (&["report", "missing"], 2, "neither a run"),
     ];

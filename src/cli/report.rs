@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 
-use super::study::{abcjs, tunes, usage};
+use super::study::{abcjs, on_threads, tunes, usage};
 use super::{Outcome, UsageError};
 use crate::config::CONFIG;
 use crate::engine::Kernel;
@@ -58,10 +58,16 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<Outcome> {
         tunes: tunes(args.tunes.unwrap_or(if study { 64 } else { 8 }))?,
         font: args.soundfont.as_deref().map(SoundFont::load).transpose()?,
         abcjs: args.abcjs.as_deref().map(abcjs).transpose()?,
-        quiet: false,
     };
     if study {
         return of_study(args, &options);
+    }
+    if args.folder.join(folder::STUDY).exists() {
+        return Err(UsageError(format!(
+            "{}: this study has no results yet; the `study` command that began it goes on with it and makes the report",
+            args.folder.display()
+        ))
+        .into());
     }
     if !args.folder.join(CONFIG).exists() {
         return Err(UsageError(format!(
@@ -76,7 +82,8 @@ pub fn run(args: &ReportArgs) -> anyhow::Result<Outcome> {
         )
         .into());
     }
-    let (html, notes) = run_page::make(&args.folder, &options).map_err(usage)?;
+    let (html, notes) =
+        on_threads(args.threads, || run_page::make(&args.folder, &options))?.map_err(usage)?;
     notes.iter().for_each(|note| eprintln!("note: {note}"));
     let path = args.out.clone().unwrap_or_else(|| args.folder.join(after::PAGE));
     crate::files::write_atomic(&path, html.as_bytes())?;
@@ -103,9 +110,14 @@ fn of_study(args: &ReportArgs, options: &Options) -> anyhow::Result<Outcome> {
         eprintln!("note: Ctrl-C will not clean up ({error})");
     }
     let texts = folder::data_texts(&args.folder).map_err(usage)?;
-    let made =
-        after::make(&mut results, &texts, &args.folder, options, &mut interrupt::requested).map_err(usage)?;
-    let Some(notes) = made else { return Ok(Outcome::Interrupted) };
+    let made = on_threads(args.threads, || {
+        after::make(&mut results, &texts, &args.folder, options, &mut interrupt::requested)
+    })?;
+    let made = made.map_err(usage)?;
+    let Some(notes) = made else {
+        eprintln!("stopped; the same command makes the report");
+        return Ok(Outcome::Interrupted);
+    };
     notes.iter().for_each(|note| eprintln!("note: {note}"));
     write!(std::io::stdout().lock(), "{}", super::study::summary(&results, &args.folder))?;
     Ok(Outcome::Done)

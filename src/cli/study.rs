@@ -109,7 +109,6 @@ pub fn run(args: &StudyArgs) -> anyhow::Result<Outcome> {
         tunes: tunes(args.tunes)?,
         font: args.soundfont.as_deref().map(SoundFont::load).transpose()?,
         abcjs: args.abcjs.as_deref().map(abcjs).transpose()?,
-        quiet: false,
     };
     if let Err(error) = interrupt::install() {
         eprintln!("note: Ctrl-C will not save before it stops ({error})");
@@ -136,8 +135,11 @@ pub fn run(args: &StudyArgs) -> anyhow::Result<Outcome> {
         );
     }
     let texts = ended.folder.texts();
-    let made = after::make(&mut ended.results, &texts, &args.out, &options, &mut interrupt::requested)
-        .map_err(usage)?;
+    let results = &mut ended.results;
+    let made = on_threads(args.threads, || {
+        after::make(results, &texts, &args.out, &options, &mut interrupt::requested)
+    })?;
+    let made = made.map_err(usage)?;
     let Some(notes) = made else { return stopped() };
     notes.iter().for_each(|note| eprintln!("note: {note}"));
     for failed in &ended.incomplete {
@@ -182,6 +184,12 @@ fn grid(args: &StudyArgs) -> anyhow::Result<Grid> {
     grid.precision = args.precision.unwrap_or(grid.precision);
     grid.check().map_err(UsageError)?;
     Ok(grid)
+}
+
+/// Does what is measured and ranked after training on so many threads; 0: one a core.
+pub fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    Ok(pool.context("cannot start threads; try --threads 1")?.install(work))
 }
 
 /// `--tunes`, checked.

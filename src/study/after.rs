@@ -11,8 +11,7 @@ use super::{StudyError, discussion, folder::Texts, names, page, plots, results::
 use crate::engine::{self, Device, Engine, EngineSpec, Precision};
 use crate::files::write_atomic;
 use crate::measures::Reference;
-use crate::model::ModelFile;
-use crate::model::file::BEST;
+use crate::model::{self, ModelFile};
 use crate::neurons::draw::{self, Neuron};
 use crate::neurons::{self, Ranking};
 use crate::sound::SoundFont;
@@ -51,14 +50,13 @@ pub struct Options {
     pub font: Option<SoundFont>,
     /// Source text of abcjs to put into the page.
     pub abcjs: Option<String>,
-    /// Whether steps are told on standard error.
-    pub quiet: bool,
 }
 
 /// A text that neurons are shown over: title, origin, text.
 pub type Shown = (String, String, String);
 
-/// Makes all of it in the study's folder `out` and completes `results`; notes that the user should read. None where
+/// Makes all of it in the study's folder `out` and completes `results`, telling its steps on standard error; notes that the
+/// user should read. None where
 /// `stop` said so: what was there before is still there, or has been replaced file by file.
 pub fn make(
     results: &mut Results,
@@ -67,11 +65,6 @@ pub fn make(
     options: &Options,
     stop: &mut dyn FnMut() -> bool,
 ) -> Result<Option<Vec<String>>, StudyError> {
-    let tell = |what: &str| {
-        if !options.quiet {
-            eprintln!("{what}");
-        }
-    };
     let mut notes = Vec::new();
     let mut page = PageData::default();
     match results.best {
@@ -81,15 +74,15 @@ pub fn make(
         Some((variant, seed)) => {
             let job = Job { protocol: Protocol::Contract, variant, seed };
             let name = format!("{}, seed {seed}", names::full(&variant));
-            let (mut engine, model) = open(&out.join(job.folder()).join(BEST), options)?;
-            tell(&format!("tunes of the best model ({name}) at temperatures from 0.3 to 2"));
+            let (mut engine, model) = open(&model::locate(Some(&out.join(job.folder())))?, options)?;
+            eprintln!("tunes of the best model ({name}) at temperatures from 0.3 to 2");
             let held_out: Vec<String> = texts.held_out.iter().map(|(_, text)| text.clone()).collect();
             let reference = Reference::new(&texts.train, &held_out);
             let sets = SetOptions { tunes: options.tunes, font: options.font.clone(), ..SetOptions::new(out) };
             let Some(made) = make_sets(engine.as_mut(), &model.vocab, &reference, &sets, stop)? else {
                 return Ok(None);
             };
-            tell("neurons of the best model: which tell what apart");
+            eprintln!("neurons of the best model: which tell what apart");
             let find: Vec<String> = texts.train.iter().map(|(_, text)| text.clone()).collect();
             let shown = shown(&texts.held_out, &made);
             let (ranking, browser) = look(engine.as_mut(), &model, &name, &find, &held_out, &shown)?;
@@ -107,7 +100,7 @@ pub fn make(
     if stop() {
         return Ok(None);
     }
-    tell("tables, plots, discussion, page");
+    eprintln!("tables, plots, discussion, page");
     let json = serde_json::to_vec_pretty(results).map_err(|error| drawing(RESULTS, error.to_string()))?;
     write_atomic(&out.join(RESULTS), &json)?;
     write_atomic(&out.join("results.csv"), tables::csv(results).as_bytes())?;

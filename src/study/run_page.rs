@@ -8,7 +8,6 @@ use super::results::{NgramTable, Protocol};
 use super::{StudyError, contract, folder::io_error, names, results::Variant, tables};
 use crate::config::{CONFIG, RunConfig};
 use crate::measures::{Reference, name_of};
-use crate::model::file::{BEST, LAST};
 use crate::neurons::tunes::RankingTunes;
 use crate::sample::{self, SampleOptions};
 use crate::train::evaluate::bits;
@@ -28,8 +27,7 @@ pub fn make(folder: &Path, options: &Options) -> Result<(String, Vec<String>), S
         path,
         problem: format!("damaged, or of another version: {}", problem.trim()),
     })?;
-    let best = folder.join(BEST);
-    let weights = if best.exists() { best } else { folder.join(LAST) };
+    let weights = crate::model::locate(Some(folder))?;
     let (mut engine, model) = after::open(&weights, options)?;
     let variant = Variant {
         cell: config.model.cell,
