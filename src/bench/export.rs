@@ -180,6 +180,20 @@ pub fn table(results: &[CaseResult], peers: &Peers, from: &Provenance) -> String
     out
 }
 
+/// Where the time of training steps went, a block a case.
+pub fn phases(results: &[CaseResult]) -> String {
+    let mut out = String::new();
+    for result in results.iter().filter(|result| !result.phases.is_empty()) {
+        let _ = writeln!(out, "\n{}: milliseconds a step", result.case.describe());
+        let total: f64 = result.phases.iter().map(|(_, ms)| ms).sum();
+        for (name, ms) in result.phases.iter().filter(|(_, ms)| *ms > 0.0) {
+            let share = 100.0 * ms / total;
+            let _ = writeln!(out, "  {name:<28}{:>9}  {share:>3.0}%", record::significant(*ms, 4));
+        }
+    }
+    out
+}
+
 /// A table in Markdown.
 pub fn markdown(results: &[CaseResult], peers: &Peers, from: &Provenance) -> String {
     let escaped = |cell: &str| cell.replace('|', "\\|").replace('\n', " ");

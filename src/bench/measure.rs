@@ -73,6 +73,8 @@ pub struct Measured {
     pub others: Option<f64>,
     /// Training steps whose update was skipped: they took less work.
     pub skipped: usize,
+    /// Where a training step's time went, milliseconds a step; empty where the engine does not tell.
+    pub phases: Vec<(&'static str, f64)>,
 }
 
 /// An engine made ready for a case.
@@ -85,6 +87,7 @@ pub struct Session {
     together: usize,
     last: Mark,
     skipped: usize,
+    steps: usize,
 }
 
 impl Session {
@@ -104,6 +107,7 @@ impl Session {
             together: 1,
             last,
             skipped: 0,
+            steps: 0,
         };
         let (mut ms, mut count, begun) = (f64::INFINITY, 0, Instant::now());
         while count < WARM_UP || begun.elapsed().as_secs_f64() < seconds.min(WARM_UP_SECONDS) {
@@ -117,6 +121,7 @@ impl Session {
             _ => GPU_STEPS,
         };
         session.lap()?;
+        session.phases();
         session.skipped = 0;
         Ok(session)
     }
@@ -124,6 +129,13 @@ impl Session {
     /// Steps since then whose update was skipped, for f16's loss scale or for a loss that is not finite.
     pub fn skipped(&self) -> usize {
         self.skipped
+    }
+
+    /// Where the time of the training steps since the last call went, milliseconds a step.
+    pub fn phases(&mut self) -> Vec<(&'static str, f64)> {
+        let phases = self.engine.phases();
+        let steps = std::mem::take(&mut self.steps).max(1) as f64;
+        phases.into_iter().map(|phase| (phase.name, phase.seconds * 1e3 / steps)).collect()
     }
 
     /// What runs it.
@@ -152,6 +164,7 @@ impl Session {
     /// Runs `steps` whole steps; gives the milliseconds a step since the last lap.
     fn timed(&mut self, steps: usize) -> Result<f64, EngineError> {
         let mut unread: Vec<Ticket> = Vec::new();
+        self.steps += steps;
         for _ in 0..steps {
             match self.case.what {
                 What::Train => {
@@ -225,6 +238,7 @@ pub fn measure(case: &Case, budget: &Budget) -> Result<Measured, EngineError> {
         peak_bytes: session.peak_bytes(),
         others: others.share(),
         skipped: session.skipped(),
+        phases: session.phases(),
     })
 }
 

@@ -30,6 +30,8 @@ pub struct CaseResult {
     pub error: Option<String>,
     /// Beside a peer, measured in turn.
     pub versus: Option<Versus>,
+    /// Where a training step's time went, milliseconds a step; empty where the engine does not tell.
+    pub phases: Vec<(&'static str, f64)>,
 }
 
 /// One measurement.
@@ -87,7 +89,7 @@ impl Line {
 impl CaseResult {
     /// A case that was not measured, and why.
     pub fn refused(case: &Case, why: String) -> CaseResult {
-        CaseResult { case: *case, lines: Vec::new(), whole: None, error: Some(why), versus: None }
+        CaseResult { case: *case, lines: Vec::new(), whole: None, error: Some(why), versus: None, phases: Vec::new() }
     }
 
     /// The lines of what was measured.
@@ -119,7 +121,8 @@ impl CaseResult {
                 (lines, Some(base.line("layer", measured.ms, total, &["forward and backward", &group])))
             }
         };
-        CaseResult { case: *case, lines, whole, error: None, versus: None }
+        let phases = if case.what == What::Train { measured.phases.clone() } else { Vec::new() };
+        CaseResult { case: *case, lines, whole, error: None, versus: None, phases }
     }
 
     /// The rows for a file: what was measured, else one without figures whose note says why not.
@@ -162,6 +165,10 @@ impl CaseResult {
         if let [forward, backward] = &self.lines[..] {
             object["forward"] = forward.to_json();
             object["backward"] = backward.to_json();
+        }
+        if !self.phases.is_empty() {
+            let phase = |(name, ms): &(&str, f64)| json!({"phase": name, "ms": ms});
+            object["phases"] = Value::Array(self.phases.iter().map(phase).collect());
         }
         if let Some(versus) = &self.versus {
             object["versus"] = versus.to_json();
@@ -285,7 +292,7 @@ mod tests {
             chosen: None,
         };
         let ms = Summary::of(&[10.0, 20.0, 30.0]).unwrap();
-        Measured { info, ms, parts, together: 4, peak_bytes: Some(2_000_000), others: Some(0.4), skipped: 3 }
+        Measured { info, ms, parts, together: 4, peak_bytes: Some(2_000_000), others: Some(0.4), skipped: 3, phases: vec![("packing weights", 1.5)] }
     }
 
     const CEILING: Option<Ceiling> = Some(Ceiling { gflops: 1000.0, of: "f32 fma avx2", copy_gb_s: 10.0 });

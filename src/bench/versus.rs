@@ -316,7 +316,8 @@ pub fn pytorch(
     let ms = versus.ours().ok_or("the clock gave no time: nothing was measured")?;
     let (info, peak_bytes, parts) = (session.info(), session.peak_bytes(), versus.parts(|pair| pair.0));
     let skipped = session.skipped();
-    Ok((versus, Measured { info, ms, parts, together: steps.0, peak_bytes, others, skipped }))
+    let phases = session.phases();
+    Ok((versus, Measured { info, ms, parts, together: steps.0, peak_bytes, others, skipped, phases }))
 }
 
 #[cfg(test)]

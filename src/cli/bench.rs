@@ -96,6 +96,9 @@ pub struct BenchArgs {
     /// Print JSON: an object for one case, an array for several
     #[arg(long, help_heading = "Results")]
     pub json: bool,
+    /// train: print where a step's time goes, where the engine tells
+    #[arg(long, help_heading = "Results")]
+    pub phases: bool,
     /// Write the rows, in the columns of the speed records
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub csv: Option<PathBuf>,
@@ -174,6 +177,9 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
         writeln!(out, "{}", serde_json::to_string_pretty(&export::json(&results, &peers, &from))?)?;
     } else {
         write!(out, "{}", export::table(&results, &peers, &from))?;
+        if args.phases {
+            write!(out, "{}", export::phases(&results))?;
+        }
     }
     if let Some(path) = &args.plot {
         draw(path, &results, &peers, &from)?;

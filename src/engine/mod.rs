@@ -313,6 +313,15 @@ pub struct MemoryUse {
     pub peak: u64,
 }
 
+/// A part of the work of training steps, for measuring; see [`Engine::phases`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Phase {
+    /// What is done.
+    pub name: &'static str,
+    /// Time of the wall.
+    pub seconds: f64,
+}
+
 /// A training and sampling engine for one model. Object-safe; host types only.
 ///
 /// Three hidden states are kept apart: the carried state of training (`train_chunk`), of evaluation (`eval_chunk`)
@@ -364,6 +373,10 @@ pub trait Engine: Send {
     /// Milliseconds from one mark to a later one, on a GPU by its own clock; waits for the later one.
     fn between(&mut self, from: Mark, to: Mark) -> Result<f64, EngineError> {
         Ok((to.0 - from.0) as f64 / 1e6)
+    }
+    /// Where the time of training steps since the last call went; empty where the engine does not tell.
+    fn phases(&mut self) -> Vec<Phase> {
+        Vec::new()
     }
     /// Memory in use; None where it cannot be told.
     fn memory(&self) -> Option<MemoryUse> {

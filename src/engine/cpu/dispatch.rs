@@ -9,6 +9,7 @@ use super::gradient::{self, Job};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
 use super::simd::{Portable, Simd};
+use super::profile::Pass as Timed;
 use super::space::Slice;
 use super::update::{self, Step};
 use super::{backward::backward, head, short};
@@ -38,11 +39,15 @@ unsafe fn slice<S: Simd, const A: usize, const B: usize, const MR: usize, const 
     pass: &Pass,
     slice: &mut Slice,
 ) {
+    slice.clock.start();
     forward::<S, A, B, NV>(pass, slice);
+    slice.clock.lap(Timed::Forward);
     match work {
         Work::Train => {
             head::losses::<S, MR, NV, true>(pass, slice);
+            slice.clock.lap(Timed::Head);
             backward::<S, B, MR, NV>(pass, slice);
+            slice.clock.lap(Timed::Backward);
         }
         Work::Layers => backward::<S, B, MR, NV>(pass, slice),
         Work::Evaluate => head::losses::<S, MR, NV, false>(pass, slice),

@@ -21,6 +21,7 @@ mod narrow;
 #[cfg(target_os = "linux")]
 mod pages;
 mod paths;
+mod profile;
 mod sampler;
 #[cfg(target_arch = "x86_64")]
 mod short;
@@ -40,7 +41,7 @@ use rayon::prelude::*;
 
 use super::{
     Chunk, DeviceFacts, Engine, EngineError, EngineInfo, EngineSpec, EngineState, FIRST_LOSS_SCALE, Hyper,
-    LayerActivations, Precision, SampleRequest, SampledTune, Stats, Ticket,
+    LayerActivations, Phase, Precision, SampleRequest, SampledTune, Stats, Ticket,
 };
 use crate::model::{CellKind, ModelShape};
 use batch::Batch;
@@ -50,6 +51,7 @@ use geometry::Geometry;
 pub use geometry::Isa;
 use jobs::Jobs;
 use narrow::{Narrow, State};
+use profile::{Profile, Stage};
 use paths::{Fresh, accepts, zeros};
 use space::Use;
 use update::{BLOCK, Step};
@@ -84,6 +86,7 @@ pub struct CpuEngine {
     stepping: Batch,
     unread: HashMap<u64, Stats>,
     tickets: u64,
+    profile: Profile,
 }
 
 impl CpuEngine {
@@ -135,6 +138,7 @@ impl CpuEngine {
             stepping: Batch::default(),
             unread: HashMap::new(),
             tickets: 0,
+            profile: Profile::default(),
         })
     }
 
@@ -170,17 +174,20 @@ impl CpuEngine {
         };
         let (training, jobs, grads) = (&mut self.training, &mut self.jobs, &mut self.grads);
         let unscale = 1.0 / self.loss_scale;
+        let profile = &mut self.profile;
         let norm = self.pool.install(|| {
-            training.run(Work::Train, &pass, chunk);
-            jobs.run(geo, &training.slices, chunk.steps, true);
-            jobs.collect(geo, unscale, grads, true);
-            training.carry(geo, chunk.steps);
-            // Partial sums over fixed blocks, added in order: the same for any number of threads.
-            let squares: Vec<f64> = grads
-                .par_chunks(BLOCK)
-                .map(|b| b.iter().map(|&g| f64::from(g) * f64::from(g)).sum())
-                .collect();
-            squares.iter().sum::<f64>().sqrt()
+            profile.time(Stage::Slices, || training.run(Work::Train, &pass, chunk));
+            profile.time(Stage::Gradients, || jobs.run(geo, &training.slices, chunk.steps, true));
+            profile.time(Stage::Collect, || {
+                jobs.collect(geo, unscale, grads, true);
+                training.carry(geo, chunk.steps);
+                // Partial sums over fixed blocks, added in order: the same for any number of threads.
+                let squares: Vec<f64> = grads
+                    .par_chunks(BLOCK)
+                    .map(|b| b.iter().map(|&g| f64::from(g) * f64::from(g)).sum())
+                    .collect();
+                squares.iter().sum::<f64>().sqrt()
+            })
         });
         Ok(Stats {
             loss_sum: self.training.loss_sum(chunk.steps),
@@ -203,12 +210,15 @@ impl CpuEngine {
         let isa = self.geo.isa;
         let [first, second] = &mut self.moments;
         let (params, grads) = (&mut self.params, &self.grads);
-        self.pool.install(|| {
-            params
-                .par_chunks_mut(BLOCK)
-                .zip(grads.par_chunks(BLOCK))
-                .zip(first.par_chunks_mut(BLOCK).zip(second.par_chunks_mut(BLOCK)))
-                .for_each(|((p, g), (m, v))| run_update(isa, &step, p, g, m, v));
+        let pool = &self.pool;
+        self.profile.time(Stage::Update, || {
+            pool.install(|| {
+                params
+                    .par_chunks_mut(BLOCK)
+                    .zip(grads.par_chunks(BLOCK))
+                    .zip(first.par_chunks_mut(BLOCK).zip(second.par_chunks_mut(BLOCK)))
+                    .for_each(|((p, g), (m, v))| run_update(isa, &step, p, g, m, v));
+            });
         });
         self.fresh = Fresh { arena: true, lanes: false, narrow: false };
         Ok(())
@@ -489,6 +499,10 @@ impl Engine for CpuEngine {
             training.carry(geo, chunk.steps);
         });
         Ok(())
+    }
+
+    fn phases(&mut self) -> Vec<Phase> {
+        self.profile.take(&mut self.training.slices, self.pool.current_num_threads())
     }
 
     fn sync(&mut self, ticket: Ticket) -> Result<Stats, EngineError> {

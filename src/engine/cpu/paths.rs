@@ -3,6 +3,7 @@
 
 use super::batch::Batch;
 use super::narrow::{Rule, State};
+use super::profile::Stage;
 use super::{Chunk, CpuEngine, EngineError, Hyper, Stats};
 
 /// Copies of the parameters (and moments) that are up to date.
@@ -49,7 +50,8 @@ impl CpuEngine {
         self.use_arena();
         if !self.fresh.lanes {
             let (weights, geo, params) = (&mut self.weights, &self.geo, &self.params);
-            self.pool.install(|| weights.pack(geo, self.precision, params));
+            let (pool, precision) = (&self.pool, self.precision);
+            self.profile.time(Stage::Pack, || pool.install(|| weights.pack(geo, precision, params)));
             self.fresh.lanes = true;
         }
     }

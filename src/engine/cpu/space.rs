@@ -2,6 +2,7 @@
 
 use super::buffer::Buffer;
 use super::geometry::Geometry;
+use super::profile::Clock;
 use super::short;
 use crate::engine::{Chunk, EngineError, IGNORE};
 
@@ -65,6 +66,8 @@ pub struct Slice {
     pub losses: Buffer,
     /// What the short kernels keep in the place of records, gate gradients and tiles.
     pub short: Option<short::Space>,
+    /// The time of its passes.
+    pub clock: Clock,
 }
 
 /// What a slice's memory must serve.
@@ -136,6 +139,7 @@ impl Slice {
                 Some(_) => Some(short::Space::new(geo, training, dropout, steps)?),
                 None => None,
             },
+            clock: Clock::default(),
         })
     }
 

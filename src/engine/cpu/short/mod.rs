@@ -20,6 +20,7 @@ use super::buffer::Buffer;
 use super::dispatch::Work;
 use super::forward::Pass;
 use super::geometry::Geometry;
+use super::profile::Pass as Timed;
 use super::space::Slice;
 use crate::engine::{EngineError, LayerActivations};
 use crate::model::CellKind;
@@ -193,11 +194,15 @@ unsafe fn slice<P: Product>(
     // SAFETY: the caller's.
     unsafe {
         P::begin();
+        slice.clock.start();
         forward::forward::<P>(pass, weights, slice, space);
+        slice.clock.lap(Timed::Forward);
         match work {
             Work::Train => {
                 head::losses::<P, true>(pass, weights, slice, space);
+                slice.clock.lap(Timed::Head);
                 backward::backward::<P>(pass, weights, slice, space);
+                slice.clock.lap(Timed::Backward);
             }
             Work::Layers => backward::backward::<P>(pass, weights, slice, space),
             Work::Evaluate => head::losses::<P, false>(pass, weights, slice, space),

@@ -1,0 +1,95 @@
+//! Where the time of training steps goes: each slice times its own passes, the engine what its threads do together.
+
+use std::time::Instant;
+
+use super::space::Slice;
+use crate::engine::Phase;
+
+/// A pass of one slice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// Products and cells of all layers, forward.
+    Forward,
+    /// Logits, softmax, loss and their gradient.
+    Head,
+    /// Products and cells backward, and their gradients' tiles.
+    Backward,
+}
+
+/// What the threads do one after another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The slices' passes.
+    Slices,
+    /// Weights' gradients.
+    Gradients,
+    /// Gradients into the order of the parameters, their norm, carrying the state.
+    Collect,
+    /// Clipping and the optimiser.
+    Update,
+    /// Packing weights for the next step.
+    Pack,
+}
+
+/// The time of one slice's passes.
+#[derive(Debug, Default)]
+pub struct Clock {
+    last: Option<Instant>,
+    seconds: [f64; 3],
+}
+
+impl Clock {
+    /// From now on.
+    pub fn start(&mut self) {
+        self.last = Some(Instant::now());
+    }
+
+    /// What has passed since the last call was `pass`.
+    pub fn lap(&mut self, pass: Pass) {
+        let now = Instant::now();
+        if let Some(last) = self.last.replace(now) {
+            self.seconds[pass as usize] += (now - last).as_secs_f64();
+        }
+    }
+}
+
+/// The time of the steps since it was last read.
+#[derive(Debug, Default)]
+pub struct Profile {
+    stages: [f64; 5],
+}
+
+impl Profile {
+    /// Runs a stage and adds its time.
+    pub fn time<R>(&mut self, stage: Stage, work: impl FnOnce() -> R) -> R {
+        let begun = Instant::now();
+        let result = work();
+        self.stages[stage as usize] += begun.elapsed().as_secs_f64();
+        result
+    }
+
+    /// Phases since the last reading, in seconds of the wall: the slices' passes are averages over `threads` threads, and
+    /// what is missing to their stage's time is waiting (for the slowest slice, and for memory to be read and written).
+    pub fn take(&mut self, slices: &mut [Slice], threads: usize) -> Vec<Phase> {
+        let mut passes = [0.0; 3];
+        for slice in slices {
+            for (sum, seconds) in passes.iter_mut().zip(std::mem::take(&mut slice.clock.seconds)) {
+                *sum += seconds / threads as f64;
+            }
+        }
+        let [slices, gradients, collect, update, pack] = std::mem::take(&mut self.stages);
+        let waiting = (slices - passes.iter().sum::<f64>()).max(0.0);
+        let [forward, head, backward] = passes;
+        let phases = [
+            ("layers forward", forward),
+            ("head and loss", head),
+            ("layers backward", backward),
+            ("waiting for the last slice", waiting),
+            ("weights' gradients", gradients),
+            ("norm, carried state", collect),
+            ("update", update),
+            ("packing weights", pack),
+        ];
+        phases.map(|(name, seconds)| Phase { name, seconds }).into()
+    }
+}
