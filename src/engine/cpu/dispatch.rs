@@ -59,7 +59,7 @@ unsafe fn slice<S: Simd, const A: usize, const B: usize, const MR: usize, const 
 /// The entrances of one instruction set: slices, gradient jobs, updates. One function a cell and a slice's width in
 /// vectors, so that each is optimised on its own.
 macro_rules! entrances {
-    (#[$attribute:meta] $module:ident, $S:ty, tile $MR:literal,
+    (#[$attribute:meta] $module:ident, $S:ty, tile $MR:literal or $HALF:literal,
      $($cell:ident: $A:literal x $B:literal, $($name:ident $NV:literal)+;)+) => {
         mod $module {
             use super::*;
@@ -80,7 +80,10 @@ macro_rules! entrances {
 
             #[$attribute]
             pub unsafe fn gradient(geo: &Geometry, slices: &[Slice], steps: usize, jobs: &mut [Job]) {
-                gradient::run::<$S, $MR>(geo, slices, steps, jobs);
+                match slices.first().map_or(1, |slice| slice.width / <$S>::LANES) {
+                    1 => gradient::run::<$S, $MR, $HALF, 1>(geo, slices, steps, jobs),
+                    _ => gradient::run::<$S, $MR, $HALF, 2>(geo, slices, steps, jobs),
+                }
             }
 
             #[$attribute]
@@ -103,12 +106,12 @@ macro_rules! entrances {
 }
 
 // UB x G and the tile's height are `Isa::unit_block` and `Isa::tile_rows`; the widths are `Geometry::vectors`.
-entrances!(#[inline(never)] portable, Portable, tile 6, Lstm: 1 x 4, lstm 1; Gru: 2 x 3, gru 1; Rnn: 6 x 1, rnn 1;);
+entrances!(#[inline(never)] portable, Portable, tile 6 or 3, Lstm: 1 x 4, lstm 1; Gru: 2 x 3, gru 1; Rnn: 6 x 1, rnn 1;);
 #[cfg(target_arch = "x86_64")]
-entrances!(#[target_feature(enable = "avx2,fma,f16c")] avx2, Avx2, tile 6,
+entrances!(#[target_feature(enable = "avx2,fma,f16c")] avx2, Avx2, tile 6 or 3,
     Lstm: 1 x 4, lstm1 1 lstm2 2; Gru: 2 x 3, gru1 1 gru2 2; Rnn: 6 x 1, rnn1 1 rnn2 2;);
 #[cfg(target_arch = "x86_64")]
-entrances!(#[target_feature(enable = "avx512f,avx2,fma,f16c")] avx512, Avx512, tile 12,
+entrances!(#[target_feature(enable = "avx512f,avx2,fma,f16c")] avx512, Avx512, tile 12 or 6,
     Lstm: 3 x 4, lstm1 1 lstm2 2; Gru: 4 x 3, gru1 1 gru2 2; Rnn: 12 x 1, rnn1 1 rnn2 2;);
 
 /// Runs a slice.

@@ -63,17 +63,45 @@ pub fn jobs(geo: &Geometry) -> Result<Vec<Job>, EngineError> {
 }
 
 /// Steps a chunk of the products: the tiles (TC * W * PW) of a panel stay in the first-level cache over all rows.
-const STEPS: usize = 8;
+const STEPS: usize = 4;
 
 /// Bytes of sums of the jobs that go over the chunks together: the second-level cache holds them beside a chunk's rows.
 const TOGETHER: usize = 640 << 10;
 
-/// How many of `jobs` go over the chunks together: what they read of a chunk comes from beyond the second-level cache once
-/// and not for every panel. Which ones go together does not change a bit.
-pub fn together(geo: &Geometry, jobs: usize) -> usize {
-    let fit = (TOGETHER / (4 * geo.units * geo.isa.panel())).max(1);
-    // Two products a panel, which stand together.
-    (2 * fit).min(jobs.div_ceil(rayon::current_num_threads())).max(2)
+/// Runs all jobs, in groups that go over the chunks together: what they read of a chunk comes from beyond the second-level
+/// cache once and not for every panel. Which ones go together does not change a bit.
+pub fn run_all(geo: &Geometry, jobs: &mut [Job], run: &(impl Fn(&mut [Job]) + Sync)) {
+    let most = (TOGETHER / (4 * geo.units * geo.isa.panel())).max(1) * PANEL_COST;
+    let total: usize = jobs.iter().map(Job::cost).sum();
+    // As many for every thread.
+    let groups = total.div_ceil(most).next_multiple_of(rayon::current_num_threads());
+    divide(jobs, groups, run);
+}
+
+fn divide(jobs: &mut [Job], groups: usize, run: &(impl Fn(&mut [Job]) + Sync)) {
+    if groups <= 1 || jobs.len() <= 1 {
+        return run(jobs);
+    }
+    let total: usize = jobs.iter().map(Job::cost).sum();
+    let share = total * (groups / 2) / groups;
+    let mut sum = 0;
+    let at = jobs.iter().position(|job| {
+        sum += job.cost();
+        // To the nearest: a panel is the smallest part.
+        2 * sum > 2 * share + PANEL_COST
+    });
+    let (left, right) = jobs.split_at_mut(at.unwrap_or(jobs.len()));
+    rayon::join(|| divide(left, groups / 2, run), || divide(right, groups - groups / 2, run));
+}
+
+/// What a panel of a product takes, in the unit of [`Job::cost`].
+const PANEL_COST: usize = 24;
+
+impl Job {
+    /// About how long it takes.
+    fn cost(&self) -> usize {
+        if self.source == Source::Characters { 1 } else { PANEL_COST }
+    }
 }
 
 /// Computes the sums of some jobs over all slices and the first `steps` steps. Each job's order of sums is its own: which
@@ -81,9 +109,9 @@ pub fn together(geo: &Geometry, jobs: usize) -> usize {
 ///
 /// # Safety
 /// The machine has S's instructions; the slices have been through `backward` with this geometry; MR is its tile
-/// height; PW = 2 * LANES.
+/// height and HALF the half of it; PW = 2 * LANES.
 #[inline(always)]
-pub unsafe fn run<S: Simd, const MR: usize>(
+pub unsafe fn run<S: Simd, const MR: usize, const HALF: usize, const NV: usize>(
     geo: &Geometry,
     slices: &[Slice],
     steps: usize,
@@ -96,7 +124,7 @@ pub unsafe fn run<S: Simd, const MR: usize>(
         for from in (0..steps).step_by(STEPS) {
             let to = (from + STEPS).min(steps);
             for (i, job) in jobs.iter_mut().enumerate() {
-                part::<S, MR>(geo, slice, from..to, job, i == 0);
+                part::<S, MR, HALF, NV>(geo, slice, from..to, job, i == 0);
             }
         }
     }
@@ -112,7 +140,7 @@ pub unsafe fn run<S: Simd, const MR: usize>(
 /// One job's sums over some steps of a slice. What comes as many steps later is asked for: tiles, and by the first of some
 /// jobs the rows.
 #[inline(always)]
-unsafe fn part<S: Simd, const MR: usize>(
+unsafe fn part<S: Simd, const MR: usize, const HALF: usize, const NV: usize>(
     geo: &Geometry,
     slice: &Slice,
     steps: Range<usize>,
@@ -121,7 +149,8 @@ unsafe fn part<S: Simd, const MR: usize>(
 ) {
     let panel = geo.isa.panel();
     let sums = job.sums.ptr_mut();
-    let width = slice.width;
+    // Known to the compiler, so that a row's address in the product costs nothing.
+    let width = NV * S::LANES;
     let rows = geo.units * width;
     let (tiles, tile_stride) = match job.source {
         Source::Head => (slice.class_tiles.ptr(), geo.class_panels() * panel * width),
@@ -142,38 +171,15 @@ unsafe fn part<S: Simd, const MR: usize>(
         }
         return;
     }
-    let blocks = geo.shape.hidden.div_ceil(MR);
-    let lines = (panel * width / 16).div_ceil(blocks);
-    for block in 0..blocks {
-        let mut acc = [[S::splat(0.0); 2]; MR];
-        let at = sums.add(block * MR * panel);
-        for i in 0..MR {
-            for v in 0..2 {
-                acc[i][v] = S::load(at.add(i * panel + v * S::LANES));
-            }
-        }
-        for t in steps.clone() {
-            let x = match job.source {
-                Source::Recurrent(layer) => slice.h_before(rows, layer, t),
-                Source::Input(layer) => slice.output(rows, layer - 1, t),
-                _ => slice.output(rows, geo.shape.layers - 1, t),
-            };
-            let x = x.as_ptr().add(block * MR * width);
-            let later = tiles.wrapping_add((t + STEPS) * tile_stride + block * lines * 16);
-            for line in 0..lines {
-                S::soon(later.wrapping_add(16 * line));
-            }
-            if first {
-                for line in 0..MR * width / 16 {
-                    S::soon(x.wrapping_add(STEPS * rows + 16 * line));
-                }
-            }
-            product::<S, MR>(&mut acc, x, width, tiles.add(t * tile_stride));
-        }
-        for i in 0..MR {
-            for v in 0..2 {
-                S::store(at.add(i * panel + v * S::LANES), acc[i][v]);
-            }
+    let hidden = geo.shape.hidden;
+    let lines = (panel * width / 16).div_ceil(hidden.div_ceil(MR));
+    let source = job.source;
+    let operands = Operands { geo, slice, source, tiles, tile_stride, lines, first };
+    for row in (0..hidden).step_by(MR) {
+        if row + HALF < hidden {
+            block::<S, MR, NV>(&operands, steps.clone(), row, row / MR * lines, sums);
+        } else {
+            block::<S, HALF, NV>(&operands, steps.clone(), row, row / MR * lines, sums);
         }
     }
     // A recurrent bias is trained in a GRU alone.
@@ -194,14 +200,70 @@ unsafe fn part<S: Simd, const MR: usize>(
     }
 }
 
+/// What a product reads.
+struct Operands<'a> {
+    geo: &'a Geometry,
+    slice: &'a Slice,
+    source: Source,
+    tiles: *const f32,
+    tile_stride: usize,
+    /// Lines of a step's tile that each block asks for.
+    lines: usize,
+    /// Whether to ask for the rows as well.
+    first: bool,
+}
+
+/// MR rows of the sums from `row` on.
+#[inline(always)]
+unsafe fn block<S: Simd, const MR: usize, const NV: usize>(
+    from: &Operands,
+    steps: Range<usize>,
+    row: usize,
+    ask: usize,
+    sums: *mut f32,
+) {
+    let (width, panel) = (NV * S::LANES, 2 * S::LANES);
+    let rows = from.geo.units * width;
+    let mut acc = [[S::splat(0.0); 2]; MR];
+    let at = sums.add(row * panel);
+    for i in 0..MR {
+        for v in 0..2 {
+            acc[i][v] = S::load(at.add(i * panel + v * S::LANES));
+        }
+    }
+    for t in steps {
+        let x = match from.source {
+            Source::Recurrent(layer) => from.slice.h_before(rows, layer, t),
+            Source::Input(layer) => from.slice.output(rows, layer - 1, t),
+            _ => from.slice.output(rows, from.geo.shape.layers - 1, t),
+        };
+        let x = x.as_ptr().add(row * width);
+        let later = from.tiles.wrapping_add((t + STEPS) * from.tile_stride + ask * 16);
+        for line in 0..from.lines {
+            S::later(later.wrapping_add(16 * line));
+        }
+        if from.first {
+            for line in 0..MR * width / 16 {
+                S::later(x.wrapping_add(STEPS * rows + 16 * line));
+            }
+        }
+        product::<S, MR, NV>(&mut acc, x, from.tiles.add(t * from.tile_stride));
+    }
+    for i in 0..MR {
+        for v in 0..2 {
+            S::store(at.add(i * panel + v * S::LANES), acc[i][v]);
+        }
+    }
+}
+
 /// acc[i][v] += sum over lanes of x[i][lane] * tile[lane][v].
 #[inline(always)]
-unsafe fn product<S: Simd, const MR: usize>(
+unsafe fn product<S: Simd, const MR: usize, const NV: usize>(
     acc: &mut [[S::V; 2]; MR],
     x: *const f32,
-    width: usize,
     tile: *const f32,
 ) {
+    let width = NV * S::LANES;
     let mut sum = *acc;
     for lane in 0..width {
         let row = tile.add(lane * 2 * S::LANES);

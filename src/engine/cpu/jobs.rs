@@ -41,10 +41,7 @@ impl Jobs {
     pub fn run(&mut self, geo: &Geometry, slices: &[Slice], steps: usize, head: bool) {
         let first =
             if head { 0 } else { self.plain.iter().take_while(|job| job.source == Source::Head).count() };
-        let plain = &mut self.plain[first..];
-        let together = gradient::together(geo, plain.len());
-        let plain = plain.par_chunks_mut(together);
-        plain.for_each(|jobs| run_gradient(geo, slices, steps, jobs));
+        gradient::run_all(geo, &mut self.plain[first..], &|jobs| run_gradient(geo, slices, steps, jobs));
         let short = self.short.par_iter_mut().filter(|job| head || !job.is_head());
         short.for_each(|job| short::run_gradient(geo, slices, steps, job));
     }

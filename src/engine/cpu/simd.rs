@@ -29,6 +29,12 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     /// Asks for a cache line that will be read soon; any address will do.
     #[inline(always)]
     unsafe fn soon(_: *const f32) {}
+    /// The same for one that will be written.
+    #[inline(always)]
+    unsafe fn soon_written(_: *const f32) {}
+    /// The same for one that is wanted later: into the second-level cache.
+    #[inline(always)]
+    unsafe fn later(_: *const f32) {}
     /// Numbers of a row's elements, one a lane, ready for [`Simd::pick`].
     type Picks: Copy;
     /// From LANES numbers.
@@ -263,6 +269,14 @@ mod x86 {
         #[inline(always)]
         unsafe fn soon(p: *const f32) {
             _mm_prefetch::<_MM_HINT_T0>(p.cast())
+        }
+        #[inline(always)]
+        unsafe fn soon_written(p: *const f32) {
+            _mm_prefetch::<_MM_HINT_ET0>(p.cast())
+        }
+        #[inline(always)]
+        unsafe fn later(p: *const f32) {
+            _mm_prefetch::<_MM_HINT_T1>(p.cast())
         }
         #[inline(always)]
         unsafe fn splat(x: f32) -> __m512 {
