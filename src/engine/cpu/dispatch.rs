@@ -111,7 +111,7 @@ entrances!(#[inline(never)] portable, Portable, tile 6 or 3, Lstm: 1 x 4, lstm 1
 entrances!(#[target_feature(enable = "avx2,fma,f16c")] avx2, Avx2, tile 6 or 3,
     Lstm: 1 x 4, lstm1 1 lstm2 2; Gru: 2 x 3, gru1 1 gru2 2; Rnn: 6 x 1, rnn1 1 rnn2 2;);
 #[cfg(target_arch = "x86_64")]
-entrances!(#[target_feature(enable = "avx512f,avx2,fma,f16c")] avx512, Avx512, tile 12 or 6,
+entrances!(#[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")] avx512, Avx512, tile 12 or 6,
     Lstm: 3 x 4, lstm1 1 lstm2 2; Gru: 4 x 3, gru1 1 gru2 2; Rnn: 12 x 1, rnn1 1 rnn2 2;);
 
 /// Runs a slice.

@@ -11,27 +11,29 @@ use crate::engine::Precision;
 use crate::model::CellKind;
 use crate::rng;
 
-/// One k of a product; the pointers go on to the next. A macro, so that the sums stay in registers.
+/// One k of a product, K rows on from the pointers. A macro, so that the sums stay in registers.
 macro_rules! multiply {
-    ($S:ty, $A:expr, $B:expr, $NV:expr, $sum:ident, $w:ident, $x:ident) => {
+    ($S:ty, $A:expr, $B:expr, $NV:expr, $sum:ident, $w:expr, $x:expr) => {
+        let (w, x) = ($w, $x);
         let mut column = [<$S>::splat(0.0); $NV];
         for v in 0..$NV {
-            column[v] = <$S>::load($x.add(v * <$S>::LANES));
+            column[v] = <$S>::load(x.add(v * <$S>::LANES));
         }
         for i in 0..$A {
             for g in 0..$B {
-                let weight = <$S>::splat(*$w.add(i * $B + g));
+                let weight = <$S>::splat(*w.add(i * $B + g));
                 for v in 0..$NV {
                     $sum[i][g][v] = <$S>::fma(weight, column[v], $sum[i][g][v]);
                 }
             }
         }
-        $w = $w.add($A * $B);
-        $x = $x.add($NV * <$S>::LANES);
     };
 }
 
-/// acc[i][g][v] += sum over k of w[k][i][g] * x[k][v]; `w` is packed [n][A][B], `x` is [n][W].
+/// Rows a turn of a product's loop: counting and stepping take slots of the multipliers' ports.
+const TURN: usize = 4;
+
+/// acc[i][g][v] += sum over k of w[k][i][g] * x[k][v]; `w` is packed [n][`stride`], of which A * B are used, `x` is [n][W].
 #[inline(always)]
 pub unsafe fn product<S: Simd, const A: usize, const B: usize, const NV: usize>(
     acc: &mut [[[S::V; NV]; B]; A],
@@ -39,10 +41,21 @@ pub unsafe fn product<S: Simd, const A: usize, const B: usize, const NV: usize>(
     mut x: *const f32,
     n: usize,
 ) {
+    let (stride, width) = (A * B, NV * S::LANES);
     // A local copy, so that the accumulators live in registers and not behind the reference.
     let mut sum = *acc;
-    for _ in 0..n {
+    for _ in 0..n / TURN {
         multiply!(S, A, B, NV, sum, w, x);
+        multiply!(S, A, B, NV, sum, w.add(stride), x.add(width));
+        multiply!(S, A, B, NV, sum, w.add(2 * stride), x.add(2 * width));
+        multiply!(S, A, B, NV, sum, w.add(3 * stride), x.add(3 * width));
+        w = w.add(TURN * stride);
+        x = x.add(TURN * width);
+    }
+    for _ in 0..n % TURN {
+        multiply!(S, A, B, NV, sum, w, x);
+        w = w.add(stride);
+        x = x.add(width);
     }
     *acc = sum;
 }
@@ -58,18 +71,25 @@ pub unsafe fn product_asking<S: Simd, const A: usize, const B: usize, const NV: 
     mut soon: *const f32,
     lines: usize,
 ) {
-    let between = (n / lines.max(1)).max(1);
-    let asked = lines.min(n / between);
+    let (stride, width) = (A * B, NV * S::LANES);
+    let turns = n / TURN;
+    let each = lines.div_ceil(turns.max(1));
+    let asked = lines.div_ceil(each.max(1)).min(turns);
     let mut sum = *acc;
     for _ in 0..asked {
-        S::soon(soon);
-        soon = soon.wrapping_add(16);
-        for _ in 0..between {
-            multiply!(S, A, B, NV, sum, w, x);
+        for line in 0..each {
+            S::soon(soon.wrapping_add(16 * line));
         }
+        soon = soon.wrapping_add(16 * each);
+        multiply!(S, A, B, NV, sum, w, x);
+        multiply!(S, A, B, NV, sum, w.add(stride), x.add(width));
+        multiply!(S, A, B, NV, sum, w.add(2 * stride), x.add(2 * width));
+        multiply!(S, A, B, NV, sum, w.add(3 * stride), x.add(3 * width));
+        w = w.add(TURN * stride);
+        x = x.add(TURN * width);
     }
     *acc = sum;
-    product::<S, A, B, NV>(acc, w, x, n - asked * between);
+    product::<S, A, B, NV>(acc, w, x, n - asked * TURN);
 }
 
 /// Dropout of a training chunk.

@@ -16,7 +16,7 @@ pub enum Isa {
     Portable,
     /// AVX2, FMA, F16C.
     Avx2,
-    /// AVX-512F.
+    /// AVX-512F and DQ.
     Avx512,
     /// AVX-512 with dot products of bf16 pairs; f32 and f16 run as on `Avx512`.
     Avx512Bf16,
@@ -67,7 +67,7 @@ impl Isa {
             && is_x86_feature_detected!("f16c")
         {
             all.push(Isa::Avx2);
-            if is_x86_feature_detected!("avx512f") {
+            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
                 all.push(Isa::Avx512);
                 for (products, isa) in [(Products::Dot, Isa::Avx512Bf16), (Products::Amx, Isa::Amx)] {
                     if products.available() {

@@ -265,13 +265,15 @@ unsafe fn product<S: Simd, const MR: usize, const NV: usize>(
 ) {
     let width = NV * S::LANES;
     let mut sum = *acc;
-    for lane in 0..width {
-        let row = tile.add(lane * 2 * S::LANES);
-        let (b0, b1) = (S::load(row), S::load(row.add(S::LANES)));
-        for i in 0..MR {
-            let a = S::splat(*x.add(i * width + lane));
-            sum[i][0] = S::fma(a, b0, sum[i][0]);
-            sum[i][1] = S::fma(a, b1, sum[i][1]);
+    for quad in 0..width / 4 {
+        for lane in [4 * quad, 4 * quad + 1, 4 * quad + 2, 4 * quad + 3] {
+            let row = tile.add(lane * 2 * S::LANES);
+            let (b0, b1) = (S::load(row), S::load(row.add(S::LANES)));
+            for i in 0..MR {
+                let a = S::splat(*x.add(i * width + lane));
+                sum[i][0] = S::fma(a, b0, sum[i][0]);
+                sum[i][1] = S::fma(a, b1, sum[i][1]);
+            }
         }
     }
     *acc = sum;

@@ -34,7 +34,7 @@ unsafe fn errors_avx2() -> [f64; 3] {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx2,fma,f16c")]
+#[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")]
 unsafe fn errors_avx512() -> [f64; 3] {
     errors::<super::simd::Avx512>()
 }
@@ -64,14 +64,53 @@ fn activations_are_within_their_bounds() {
     }
 }
 
+/// Sigmoid and tanh of NaN, minus and plus infinity, and numbers whose exponentials are out of range.
+fn extremes<S: Simd>() -> [[f32; 2]; 5] {
+    [f32::NAN, f32::NEG_INFINITY, f32::INFINITY, -1e30, 1e30].map(|x| {
+        let mut out = [[0.0f32; 16]; 2];
+        // SAFETY: as in `errors`.
+        unsafe {
+            S::store(out[0].as_mut_ptr(), math::sigmoid::<S>(S::splat(x)));
+            S::store(out[1].as_mut_ptr(), math::tanh::<S>(S::splat(x)));
+        }
+        [out[0][0], out[1][0]]
+    })
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn extremes_avx2() -> [[f32; 2]; 5] {
+    extremes::<super::simd::Avx2>()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")]
+unsafe fn extremes_avx512() -> [[f32; 2]; 5] {
+    extremes::<super::simd::Avx512>()
+}
+
 #[test]
 fn not_a_number_stays_one_and_infinities_saturate() {
-    // SAFETY: portable code; the arrays hold eight lanes.
-    let [nan, low, high] = unsafe {
-        [f32::NAN, f32::NEG_INFINITY, f32::INFINITY].map(|x| math::tanh::<Portable>(Portable::splat(x))[0])
-    };
-    assert!(nan.is_nan());
-    assert_eq!((low, high), (-1.0, 1.0));
+    let mut found = vec![("portable", extremes::<Portable>())];
+    #[cfg(target_arch = "x86_64")]
+    {
+        let available = super::Isa::available();
+        if available.contains(&super::Isa::Avx2) {
+            // SAFETY: just detected.
+            found.push(("avx2", unsafe { extremes_avx2() }));
+        }
+        if available.contains(&super::Isa::Avx512) {
+            // SAFETY: just detected.
+            found.push(("avx512", unsafe { extremes_avx512() }));
+        }
+    }
+    for (name, [nan, low, high, lower, higher]) in found {
+        assert!(nan.iter().all(|x| x.is_nan()), "{name}: {nan:?}");
+        for (low, high) in [(low, high), (lower, higher)] {
+            assert!((0.0..1e-30).contains(&low[0]) && low[1] == -1.0, "{name}: {low:?}");
+            assert!(high == [1.0, 1.0], "{name}: {high:?}");
+        }
+    }
 }
 
 /// The layers alone give the states of a whole step and, from the same gradient of their output, the same weight

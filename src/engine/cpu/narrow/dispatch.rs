@@ -99,7 +99,7 @@ entrances!(
 );
 #[cfg(target_arch = "x86_64")]
 entrances!(
-    #[target_feature(enable = "avx512f,avx2,fma,f16c")]
+    #[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")]
     avx512,
     Avx512
 );

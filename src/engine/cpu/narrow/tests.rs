@@ -139,7 +139,7 @@ unsafe fn near_avx2() -> [f64; 2] {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx2,fma,f16c")]
+#[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")]
 unsafe fn near_avx512() -> [f64; 2] {
     near::<super::super::simd::Avx512>()
 }

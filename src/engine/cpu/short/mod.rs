@@ -219,13 +219,13 @@ macro_rules! entrances {
         $(mod $module {
             use super::*;
 
-            #[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx2,fma,f16c")]
+            #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16,avx2,fma,f16c")]
             pub unsafe fn run(work: Work, pass: &Pass, weights: &Weights, s: &mut Slice, space: &mut Space) {
                 // SAFETY: the caller's.
                 unsafe { slice::<$P>(work, pass, weights, s, space) }
             }
 
-            #[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx2,fma,f16c")]
+            #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16,avx2,fma,f16c")]
             pub unsafe fn gradient(geo: &Geometry, slices: &[Slice], steps: usize, job: &mut Job) {
                 // SAFETY: the caller's.
                 unsafe { gradient::run::<$P>(geo, slices, steps, job) }

@@ -91,7 +91,7 @@ fn rows<'a>(to: &mut Buffer, depth: usize, n: usize, row: impl Fn(usize) -> Opti
 ///
 /// # Safety
 /// AVX-512F, BW and BF16 are there; `to` has sixteen pairs at every multiple of a tile.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx2,fma,f16c")]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16,avx2,fma,f16c")]
 unsafe fn row_of_tiles(from: &[f32], to: &mut [f32]) {
     for (tile, from) in from.chunks(32).enumerate() {
         let to = &mut to[tile * TILE..][..16];
@@ -132,7 +132,7 @@ fn columns<'a>(to: &mut Buffer, width: usize, n: usize, row: impl Fn(usize) -> O
 ///
 /// # Safety
 /// AVX-512F, BW and BF16 are there; `to` has 256 pairs.
-#[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx2,fma,f16c")]
+#[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16,avx2,fma,f16c")]
 unsafe fn half_tile(from: &[[f32; 16]; 32], to: &mut [f32]) {
     let mut pairs = [[0.0f32; 16]; 16];
     // SAFETY: arrays of whole vectors.
