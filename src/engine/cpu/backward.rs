@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 #![allow(unsafe_op_in_unsafe_fn)] // As in `forward.rs`.
 
-use super::forward::{Pass, product_asking};
+use super::forward::{Pass, Soon, product_asking};
 use super::head::{into_layer, mask_of, tiles};
 use super::math::stored;
 use super::simd::Simd;
@@ -103,7 +103,9 @@ unsafe fn step<S: Simd, const B: usize, const MR: usize, const NV: usize>(
             };
             let lines = MR * geo.record * width / 16;
             let w = weights.add(block * MR * B * hidden);
-            product_asking::<S, MR, 1, NV>(&mut acc, w, next, B * hidden, soon, lines);
+            // Gradient tiles will take their place.
+            let soon = Soon { written: soon, read: soon, turns: lines };
+            product_asking::<S, MR, 1, NV>(&mut acc, w, next, B * hidden, soon);
             if cut {
                 for i in 0..MR {
                     for v in 0..NV {

@@ -60,27 +60,37 @@ pub unsafe fn product<S: Simd, const A: usize, const B: usize, const NV: usize>(
     *acc = sum;
 }
 
-/// The same while `lines` cache lines from `soon` on are asked for, spread over the sum: what the next cell reads or
-/// overwrites lies beyond the second-level cache, and only few such lines can be under way at once.
+/// Cache lines that are asked for while a product is summed: what the next cell reads or overwrites lies beyond the
+/// second-level cache, and only few such lines can be under way at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Soon {
+    /// Lines that will be overwritten; one a turn is asked for.
+    pub written: *const f32,
+    /// Lines that will be read; two a turn are asked for.
+    pub read: *const f32,
+    /// Turns in which that is done, where there are so many.
+    pub turns: usize,
+}
+
+/// The same while lines are asked for.
 #[inline(always)]
 pub unsafe fn product_asking<S: Simd, const A: usize, const B: usize, const NV: usize>(
     acc: &mut [[[S::V; NV]; B]; A],
     mut w: *const f32,
     mut x: *const f32,
     n: usize,
-    mut soon: *const f32,
-    lines: usize,
+    soon: Soon,
 ) {
     let (stride, width) = (A * B, NV * S::LANES);
-    let turns = n / TURN;
-    let each = lines.div_ceil(turns.max(1));
-    let asked = lines.div_ceil(each.max(1)).min(turns);
+    let turns = soon.turns.min(n / TURN);
+    let (mut written, mut read) = (soon.written, soon.read);
     let mut sum = *acc;
-    for _ in 0..asked {
-        for line in 0..each {
-            S::soon(soon.wrapping_add(16 * line));
-        }
-        soon = soon.wrapping_add(16 * each);
+    for _ in 0..turns {
+        S::soon_written(written);
+        S::soon(read);
+        S::soon(read.wrapping_add(16));
+        written = written.wrapping_add(16);
+        read = read.wrapping_add(32);
         multiply!(S, A, B, NV, sum, w, x);
         multiply!(S, A, B, NV, sum, w.add(stride), x.add(width));
         multiply!(S, A, B, NV, sum, w.add(2 * stride), x.add(2 * width));
@@ -89,7 +99,7 @@ pub unsafe fn product_asking<S: Simd, const A: usize, const B: usize, const NV: 
         x = x.add(TURN * width);
     }
     *acc = sum;
-    product::<S, A, B, NV>(acc, w, x, n - asked * TURN);
+    product::<S, A, B, NV>(acc, w, x, n - turns * TURN);
 }
 
 /// Dropout of a training chunk.
@@ -210,10 +220,11 @@ unsafe fn step<S: Simd, const A: usize, const B: usize, const NV: usize>(
                 }
             }
         }
-        // Those of the next block; after the last one those of the next step.
-        let soon = records.wrapping_add((block + 1) * A * geo.record * width);
-        let lines = A * geo.record * width / 16;
-        product_asking::<S, A, B, NV>(&mut acc, w.add(inputs * A * B), h_before, hidden, soon, lines);
+        // The next block's; after the last one the records are those of the next step.
+        let written = records.wrapping_add((block + 1) * A * geo.record * width);
+        let read = weights.table.ptr().wrapping_add((block + 1) * A * B * row_stride);
+        let soon = Soon { written, read, turns: A * geo.record * width / 16 };
+        product_asking::<S, A, B, NV>(&mut acc, w.add(inputs * A * B), h_before, hidden, soon);
         for i in 0..A {
             let unit = block * A + i;
             let record = records.add(unit * geo.record * width);
