@@ -2,8 +2,8 @@
 #![allow(unsafe_code)]
 #![allow(unsafe_op_in_unsafe_fn)] // The contract of `Simd`, and pointers into buffers sized by `Geometry`, throughout.
 
+use super::cells::{self, Rows};
 use super::geometry::Geometry;
-use super::math::{sigmoid, stored, tanh};
 use super::simd::{ROW_CHUNK, Simd};
 use super::space::Slice;
 use super::weights::Weights;
@@ -225,46 +225,17 @@ unsafe fn step<S: Simd, const A: usize, const B: usize, const NV: usize>(
         let read = weights.table.ptr().wrapping_add((block + 1) * A * B * row_stride);
         let soon = Soon { written, read, turns: A * geo.record * width / 16 };
         product_asking::<S, A, B, NV>(&mut acc, w.add(inputs * A * B), h_before, hidden, soon);
-        for i in 0..A {
-            let unit = block * A + i;
-            let record = records.add(unit * geo.record * width);
-            for v in 0..NV {
-                let lane = v * S::LANES;
-                let at = unit * width + lane;
-                let h = match geo.shape.cell {
-                    CellKind::Lstm => {
-                        let in_ = stored::<S>(pass.precision, sigmoid::<S>(acc[i][0][v]));
-                        let forget = stored::<S>(pass.precision, sigmoid::<S>(acc[i][1 % B][v]));
-                        let cell = stored::<S>(pass.precision, tanh::<S>(acc[i][2 % B][v]));
-                        let out = stored::<S>(pass.precision, sigmoid::<S>(acc[i][3 % B][v]));
-                        let c_new = S::fma(forget, S::load(c.add(at)), S::mul(in_, cell));
-                        let tanh_c = tanh::<S>(c_new);
-                        S::store(c.add(at), c_new);
-                        S::store(record.add(lane), in_);
-                        S::store(record.add(width + lane), forget);
-                        S::store(record.add(2 * width + lane), cell);
-                        S::store(record.add(3 * width + lane), out);
-                        S::store(record.add(4 * width + lane), c_new);
-                        S::store(record.add(5 * width + lane), tanh_c);
-                        S::mul(out, tanh_c)
-                    }
-                    CellKind::Gru => {
-                        let reset = stored::<S>(pass.precision, sigmoid::<S>(acc[i][0][v]));
-                        let update = stored::<S>(pass.precision, sigmoid::<S>(acc[i][1 % B][v]));
-                        let recurrent = acc[i][2 % B][v];
-                        let new = tanh::<S>(S::fma(reset, recurrent, input_part[i][v]));
-                        let new = stored::<S>(pass.precision, new);
-                        S::store(record.add(lane), reset);
-                        S::store(record.add(width + lane), update);
-                        S::store(record.add(2 * width + lane), new);
-                        S::store(record.add(3 * width + lane), recurrent);
-                        // (1 - z) n + z h = n + z (h - n)
-                        S::fma(update, S::sub(S::load(h_before.add(at)), new), new)
-                    }
-                    CellKind::Rnn => tanh::<S>(acc[i][0][v]),
-                };
-                S::store(h_after.add(at), stored::<S>(pass.precision, h));
-            }
+        let at = block * A * width;
+        let rows = Rows {
+            records: records.add(at * geo.record),
+            c: c.wrapping_add(at),
+            h_before: h_before.add(at),
+            h_after: h_after.add(at),
+        };
+        match geo.shape.cell {
+            CellKind::Lstm => cells::lstm::<S, A, B, NV>(pass.precision, &acc, &rows),
+            CellKind::Gru => cells::gru::<S, A, B, NV>(pass.precision, &acc, &input_part, &rows),
+            CellKind::Rnn => cells::rnn::<S, A, B, NV>(pass.precision, &acc, &rows),
         }
     }
 }

@@ -27,24 +27,74 @@ pub unsafe fn exp<S: Simd>(x: S::V) -> S::V {
     S::scale_exp2(p, n)
 }
 
-/// 1 / (1 + 2^(x * scale)). What multiplying rounds away matters little: where 2^t is large, the result is small.
+/// 2^r for r in [0, 1], highest power first: the polynomial with the smallest relative error, 7.5e-8 before rounding.
+const EXP2: [f32; 6] =
+    [0.001_877_576_7, 0.008_989_34, 0.055_826_318, 0.240_153_62, 0.693_153_07, 0.999_999_94];
+
+/// 1 / (1 + 2^(x * scale)) of several vectors, step by step for all of them: each one's steps wait for one another. What
+/// multiplying rounds away matters little: where 2^t is large, the result is small.
 #[inline(always)]
-unsafe fn logistic<S: Simd>(x: S::V, scale: f32) -> S::V {
-    // The order keeps NaN, and the bound what comes after finite.
-    let t = S::min(S::splat(126.0), S::mul(x, S::splat(scale)));
-    S::reciprocal(S::add(S::splat(1.0), S::exp2(t)))
+pub unsafe fn logistic<S: Simd, const A: usize, const N: usize>(
+    x: [[S::V; N]; A],
+    scale: f32,
+) -> [[S::V; N]; A] {
+    let zero = S::splat(0.0);
+    let (mut r, mut n, mut p) = ([[zero; N]; A], [[zero; N]; A], [[S::splat(EXP2[0]); N]; A]);
+    for i in 0..A {
+        for v in 0..N {
+            // The order keeps NaN, and the bound what comes after finite.
+            let t = S::min(S::splat(126.0), S::mul(x[i][v], S::splat(scale)));
+            (r[i][v], n[i][v]) = S::split_exp2(t);
+        }
+    }
+    for c in 1..EXP2.len() {
+        for i in 0..A {
+            for v in 0..N {
+                p[i][v] = S::fma(p[i][v], r[i][v], S::splat(EXP2[c]));
+            }
+        }
+    }
+    for i in 0..A {
+        for v in 0..N {
+            p[i][v] = S::add(S::splat(1.0), S::scale_exp2(p[i][v], n[i][v]));
+        }
+    }
+    for i in 0..A {
+        for v in 0..N {
+            p[i][v] = S::reciprocal(p[i][v]);
+        }
+    }
+    p
+}
+
+/// 1 / (1 + e^-x) of several vectors.
+#[inline(always)]
+pub unsafe fn sigmoids<S: Simd, const A: usize, const N: usize>(x: [[S::V; N]; A]) -> [[S::V; N]; A] {
+    logistic::<S, A, N>(x, -std::f32::consts::LOG2_E)
+}
+
+/// 1 - 2 / (1 + e^2x) of several vectors.
+#[inline(always)]
+pub unsafe fn tanhs<S: Simd, const A: usize, const N: usize>(x: [[S::V; N]; A]) -> [[S::V; N]; A] {
+    let mut y = logistic::<S, A, N>(x, 2.0 * std::f32::consts::LOG2_E);
+    for i in 0..A {
+        for v in 0..N {
+            y[i][v] = S::fma(S::splat(-2.0), y[i][v], S::splat(1.0));
+        }
+    }
+    y
 }
 
 /// 1 / (1 + e^-x)
 #[inline(always)]
 pub unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
-    logistic::<S>(x, -std::f32::consts::LOG2_E)
+    sigmoids::<S, 1, 1>([[x]])[0][0]
 }
 
 /// 1 - 2 / (1 + e^2x)
 #[inline(always)]
 pub unsafe fn tanh<S: Simd>(x: S::V) -> S::V {
-    S::fma(S::splat(-2.0), logistic::<S>(x, 2.0 * std::f32::consts::LOG2_E), S::splat(1.0))
+    tanhs::<S, 1, 1>([[x]])[0][0]
 }
 
 /// The value that storing in `precision` and loading again gives.
@@ -54,6 +104,18 @@ pub unsafe fn stored<S: Simd>(precision: Precision, v: S::V) -> S::V {
         Precision::F32 => v,
         Precision::Bf16 => S::round_bf16(v),
         Precision::F16 => S::round_f16(v),
+    }
+}
+
+/// The same of several vectors.
+#[inline(always)]
+pub unsafe fn stored_all<S: Simd, const A: usize, const N: usize>(precision: Precision, x: &mut [[S::V; N]; A]) {
+    if precision != Precision::F32 {
+        for i in 0..A {
+            for v in 0..N {
+                x[i][v] = stored::<S>(precision, x[i][v]);
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 mod backward;
 mod batch;
 mod buffer;
+mod cells;
 mod dispatch;
 mod forward;
 mod geometry;

@@ -66,13 +66,13 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn scale_exp2(x: Self::V, n: Self::V) -> Self::V {
         Self::mul(x, Self::exp2_integral(n))
     }
-    /// 2^t for t <= 126, to 2e-7 relatively where it is 1e-36 or more; below that something smaller. NaN gives NaN.
+    /// For t <= 126 (r in [0, 1], n) such that `scale_exp2(2^r, n)` is 2^t, or 2^-125 where that is less; NaN gives NaN.
     #[inline(always)]
-    unsafe fn exp2(t: Self::V) -> Self::V {
+    unsafe fn split_exp2(t: Self::V) -> (Self::V, Self::V) {
         let t = Self::max(Self::splat(-125.0), t);
         // The integer below t, or t itself less one, which does as well.
         let whole = Self::round(Self::sub(t, Self::splat(0.5)));
-        Self::scale_exp2(exp2_fraction::<Self>(Self::sub(t, whole)), whole)
+        (Self::sub(t, whole), whole)
     }
     /// 1 / a for a in [1, 1e38], to 1.2e-7 relatively; NaN gives NaN.
     #[inline(always)]
@@ -117,17 +117,6 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     }
 }
 
-/// 2^r for r in [0, 1]: the polynomial of degree 5 with the smallest relative error, 7.5e-8 before rounding.
-#[inline(always)]
-unsafe fn exp2_fraction<S: Simd>(r: S::V) -> S::V {
-    let mut p = S::splat(0.001_877_576_7);
-    p = S::fma(p, r, S::splat(0.008_989_34));
-    p = S::fma(p, r, S::splat(0.055_826_318));
-    p = S::fma(p, r, S::splat(0.240_153_62));
-    p = S::fma(p, r, S::splat(0.693_153_07));
-    S::fma(p, r, S::splat(0.999_999_94))
-}
-
 mod portable;
 
 pub use portable::Portable;
@@ -137,7 +126,7 @@ pub use x86::{Avx2, Avx512};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Simd, exp2_fraction};
+    use super::Simd;
     use std::arch::x86_64::*;
 
     /// An 8x8 transposition in registers: 24 shuffles.
@@ -351,10 +340,9 @@ mod x86 {
             _mm512_scalef_ps(x, n)
         }
         #[inline(always)]
-        unsafe fn exp2(t: __m512) -> __m512 {
-            // t less the integer below it; scaling takes that integer by itself.
-            let fraction = _mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(t);
-            _mm512_scalef_ps(exp2_fraction::<Self>(fraction), t)
+        unsafe fn split_exp2(t: __m512) -> (__m512, __m512) {
+            // Scaling takes the integer below t by itself, and knows no bound.
+            (_mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(t), t)
         }
         #[inline(always)]
         unsafe fn reciprocal(a: __m512) -> __m512 {
