@@ -65,6 +65,22 @@ pub fn jobs(geo: &Geometry) -> Result<Vec<Job>, EngineError> {
 /// Steps a chunk of the products: the tiles (TC * W * PW) of a panel stay in the first-level cache over all rows.
 const STEPS: usize = 4;
 
+/// Lines of a later tile that a block asks for.
+const LINES: usize = 8;
+
+/// sum[i][v] += x[i][lane] * tile[lane][v]. A macro, so that the sums stay in registers.
+macro_rules! multiply {
+    ($S:ty, $MR:expr, $sum:ident, $x:expr, $tile:expr, $width:expr, $lane:expr) => {
+        let row = $tile.add(($lane) * 2 * <$S>::LANES);
+        let (b0, b1) = (<$S>::load(row), <$S>::load(row.add(<$S>::LANES)));
+        for i in 0..$MR {
+            let a = <$S>::splat(*$x.add(i * $width + $lane));
+            $sum[i][0] = <$S>::fma(a, b0, $sum[i][0]);
+            $sum[i][1] = <$S>::fma(a, b1, $sum[i][1]);
+        }
+    };
+}
+
 /// Bytes of sums of the jobs that go over the chunks together: the second-level cache holds them beside a chunk's rows.
 const TOGETHER: usize = 640 << 10;
 
@@ -172,14 +188,26 @@ unsafe fn part<S: Simd, const MR: usize, const HALF: usize, const NV: usize>(
         return;
     }
     let hidden = geo.shape.hidden;
-    let lines = (panel * width / 16).div_ceil(hidden.div_ceil(MR));
-    let source = job.source;
-    let operands = Operands { geo, slice, source, tiles, tile_stride, lines, first };
+    let mut rows_of = [std::ptr::null(); STEPS];
+    for (x, t) in rows_of.iter_mut().zip(steps.clone()) {
+        *x = match job.source {
+            Source::Recurrent(layer) => slice.h_before(rows, layer, t),
+            Source::Input(layer) => slice.output(rows, layer - 1, t),
+            _ => slice.output(rows, geo.shape.layers - 1, t),
+        }
+        .as_ptr();
+    }
+    let from = Operands {
+        x: &rows_of[..steps.len()],
+        tiles: tiles.add(steps.start * tile_stride),
+        tile_stride,
+        x_later: if first { STEPS * rows } else { 0 },
+    };
     for row in (0..hidden).step_by(MR) {
         if row + HALF < hidden {
-            block::<S, MR, NV>(&operands, steps.clone(), row, row / MR * lines, sums);
+            block::<S, MR, NV>(&from, row, row / MR, sums);
         } else {
-            block::<S, HALF, NV>(&operands, steps.clone(), row, row / MR * lines, sums);
+            block::<S, HALF, NV>(&from, row, row / MR, sums);
         }
     }
     // A recurrent bias is trained in a GRU alone.
@@ -200,30 +228,26 @@ unsafe fn part<S: Simd, const MR: usize, const HALF: usize, const NV: usize>(
     }
 }
 
-/// What a product reads.
+/// What a panel's products read.
 struct Operands<'a> {
-    geo: &'a Geometry,
-    slice: &'a Slice,
-    source: Source,
+    /// Rows of each step.
+    x: &'a [*const f32],
+    /// The panel's tile of the first of the steps.
     tiles: *const f32,
     tile_stride: usize,
-    /// Lines of a step's tile that each block asks for.
-    lines: usize,
-    /// Whether to ask for the rows as well.
-    first: bool,
+    /// How far behind them rows are to be asked for; 0 where they are not.
+    x_later: usize,
 }
 
-/// MR rows of the sums from `row` on.
+/// MR rows of the sums from `row` on, block number `number`. The first blocks ask for the tiles of [`STEPS`] steps later.
 #[inline(always)]
 unsafe fn block<S: Simd, const MR: usize, const NV: usize>(
     from: &Operands,
-    steps: Range<usize>,
     row: usize,
-    ask: usize,
+    number: usize,
     sums: *mut f32,
 ) {
     let (width, panel) = (NV * S::LANES, 2 * S::LANES);
-    let rows = from.geo.units * width;
     let mut acc = [[S::splat(0.0); 2]; MR];
     let at = sums.add(row * panel);
     for i in 0..MR {
@@ -231,52 +255,35 @@ unsafe fn block<S: Simd, const MR: usize, const NV: usize>(
             acc[i][v] = S::load(at.add(i * panel + v * S::LANES));
         }
     }
-    for t in steps {
-        let x = match from.source {
-            Source::Recurrent(layer) => from.slice.h_before(rows, layer, t),
-            Source::Input(layer) => from.slice.output(rows, layer - 1, t),
-            _ => from.slice.output(rows, from.geo.shape.layers - 1, t),
-        };
-        let x = x.as_ptr().add(row * width);
-        let later = from.tiles.wrapping_add((t + STEPS) * from.tile_stride + ask * 16);
-        for line in 0..from.lines {
-            S::later(later.wrapping_add(16 * line));
-        }
-        if from.first {
+    let mut tile = from.tiles;
+    let asking = number < panel * width / (16 * LINES);
+    let mut later = tile.wrapping_add(STEPS * from.tile_stride + number * 16 * LINES);
+    for x in from.x {
+        let x = x.add(row * width);
+        if from.x_later > 0 {
             for line in 0..MR * width / 16 {
-                S::later(x.wrapping_add(STEPS * rows + 16 * line));
+                S::later(x.wrapping_add(from.x_later + 16 * line));
             }
         }
-        product::<S, MR, NV>(&mut acc, x, from.tiles.add(t * from.tile_stride));
+        if asking {
+            for line in 0..LINES {
+                S::later(later.wrapping_add(16 * line));
+            }
+        }
+        for lane in (0..width).step_by(4) {
+            multiply!(S, MR, acc, x, tile, width, lane);
+            multiply!(S, MR, acc, x, tile, width, lane + 1);
+            multiply!(S, MR, acc, x, tile, width, lane + 2);
+            multiply!(S, MR, acc, x, tile, width, lane + 3);
+        }
+        tile = tile.wrapping_add(from.tile_stride);
+        later = later.wrapping_add(from.tile_stride);
     }
     for i in 0..MR {
         for v in 0..2 {
             S::store(at.add(i * panel + v * S::LANES), acc[i][v]);
         }
     }
-}
-
-/// acc[i][v] += sum over lanes of x[i][lane] * tile[lane][v].
-#[inline(always)]
-unsafe fn product<S: Simd, const MR: usize, const NV: usize>(
-    acc: &mut [[S::V; 2]; MR],
-    x: *const f32,
-    tile: *const f32,
-) {
-    let width = NV * S::LANES;
-    let mut sum = *acc;
-    for quad in 0..width / 4 {
-        for lane in [4 * quad, 4 * quad + 1, 4 * quad + 2, 4 * quad + 3] {
-            let row = tile.add(lane * 2 * S::LANES);
-            let (b0, b1) = (S::load(row), S::load(row.add(S::LANES)));
-            for i in 0..MR {
-                let a = S::splat(*x.add(i * width + lane));
-                sum[i][0] = S::fma(a, b0, sum[i][0]);
-                sum[i][1] = S::fma(a, b1, sum[i][1]);
-            }
-        }
-    }
-    *acc = sum;
 }
 
 #[inline(always)]
