@@ -316,12 +316,22 @@ impl<'a> Sums<'a> {
         if self.gates == 0 { row } else { row % self.hidden * self.gates + row / self.hidden }
     }
 
+    /// One task a panel: it reads its sums row by row, a few of the arena's rows at once.
     fn matrix(&self, grads: &mut [f32], depth: usize) {
-        grads.par_chunks_exact_mut(depth).enumerate().for_each(|(row, out)| {
-            let j = self.column(row);
-            let sums = self.panels[j / self.panel].sums.as_slice();
-            for (k, out) in out.iter_mut().enumerate() {
-                *out = sums[k * self.panel + j % self.panel] * self.factor;
+        let rows = grads.len() / depth;
+        let mut places: Vec<(usize, &mut [f32])> = Vec::with_capacity(rows);
+        places.extend(grads.chunks_exact_mut(depth).enumerate().map(|(row, out)| (self.column(row), out)));
+        places.sort_unstable_by_key(|&(column, _)| column);
+        places.par_chunks_mut(self.panel).zip(&self.panels).for_each(|(rows, job)| {
+            let sums = job.sums.as_slice();
+            for rows in rows.chunks_mut(8) {
+                let first = rows[0].0 % self.panel;
+                for k in 0..depth {
+                    let from = &sums[k * self.panel + first..][..rows.len()];
+                    for ((_, out), x) in rows.iter_mut().zip(from) {
+                        out[k] = x * self.factor;
+                    }
+                }
             }
         });
     }

@@ -55,7 +55,7 @@ use narrow::{Narrow, State};
 use profile::{Profile, Stage};
 use paths::{Fresh, accepts, zeros};
 use space::Use;
-use update::{BLOCK, Step};
+use update::{BLOCK, Step, sum_of_squares};
 use weights::Weights;
 
 /// After how many good steps f16's dynamic loss scale doubles.
@@ -185,7 +185,7 @@ impl CpuEngine {
                 // Partial sums over fixed blocks, added in order: the same for any number of threads.
                 let squares: Vec<f64> = grads
                     .par_chunks(BLOCK)
-                    .map(|b| b.iter().map(|&g| f64::from(g) * f64::from(g)).sum())
+                    .map(sum_of_squares)
                     .collect();
                 squares.iter().sum::<f64>().sqrt()
             })

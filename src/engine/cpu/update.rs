@@ -10,6 +10,21 @@ use crate::optim::Optimizer;
 /// does not depend on the number of threads.
 pub const BLOCK: usize = 8192;
 
+/// The sum of a block's squares, in f64. Sixteen sums run beside each other: one would wait for every addition.
+pub fn sum_of_squares(block: &[f32]) -> f64 {
+    let (groups, rest) = block.as_chunks::<16>();
+    let mut sums = [0.0f64; 16];
+    for group in groups {
+        for (sum, &x) in sums.iter_mut().zip(group) {
+            *sum += f64::from(x) * f64::from(x);
+        }
+    }
+    for (sum, &x) in sums.iter_mut().zip(rest) {
+        *sum += f64::from(x) * f64::from(x);
+    }
+    sums.iter().sum()
+}
+
 /// The constants of one update, worked out in f64 once a step.
 #[derive(Debug, Clone, Copy)]
 pub struct Step {

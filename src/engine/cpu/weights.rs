@@ -84,19 +84,28 @@ impl Weights {
         if let Some(short) = &mut self.short {
             return short.pack(geo, arena);
         }
+        // A copy of the loops for each: a choice for every number would cost more than moving it.
+        match precision {
+            Precision::F32 => self.pack_rounded(geo, arena, |x| x),
+            _ => self.pack_rounded(geo, arena, |x| stored_scalar(precision, x)),
+        }
+    }
+
+    fn pack_rounded(&mut self, geo: &Geometry, arena: &[f32], round: impl Fn(f32) -> f32 + Copy + Sync) {
         for layer in 0..self.layers.len() {
-            self.layers[layer].pack(geo, precision, arena, layer);
+            self.layers[layer].pack(geo, arena, layer, round);
         }
         let (h, v) = (geo.shape.hidden, geo.shape.vocab);
         let mr = geo.isa.tile_rows();
         let (w, b) = geo.shape.head_ranges();
         let (w, b) = (&arena[w], &arena[b]);
-        let round = |x| stored_scalar(precision, x);
         blocks(&mut self.head, mr * h, |block, out| {
-            tile(out, h, mr, block, v, |k, row| round(w[row * h + k]));
+            for i in 0..mr.min(v.saturating_sub(block * mr)) {
+                spread(&mut out[i..], mr, &w[(block * mr + i) * h..][..h], round);
+            }
         });
         blocks(&mut self.head_back, mr * v, |block, out| {
-            tile(out, v, mr, block, h, |class, unit| round(w[class * h + unit]));
+            transposed(out, mr, block, h, |class| &w[class * h..][..h], round);
         });
         self.head_bias.as_mut_slice()[..v].copy_from_slice(b);
     }
@@ -113,43 +122,58 @@ fn blocks(buffer: &mut Buffer, size: usize, fill: impl Fn(usize, &mut [f32]) + S
     }
 }
 
-/// out[k][i] = value(k, block * rows + i) for rows below `limit`; the rest stays zero.
-fn tile(
+/// out[k * stride] = round(row[k])
+fn spread(out: &mut [f32], stride: usize, row: &[f32], round: impl Fn(f32) -> f32) {
+    for (out, x) in out.iter_mut().step_by(stride).zip(row) {
+        *out = round(*x);
+    }
+}
+
+/// out[j][i] = round(row(j)[block * mr + i]) for columns below `limit`; the rest stays zero.
+fn transposed<'a>(
     out: &mut [f32],
-    depth: usize,
-    rows: usize,
+    mr: usize,
     block: usize,
     limit: usize,
-    value: impl Fn(usize, usize) -> f32,
+    row: impl Fn(usize) -> &'a [f32],
+    round: impl Fn(f32) -> f32,
 ) {
-    let used = rows.min(limit.saturating_sub(block * rows));
-    for k in 0..depth {
-        for i in 0..used {
-            out[k * rows + i] = value(k, block * rows + i);
+    let first = block * mr;
+    let used = mr.min(limit.saturating_sub(first));
+    if used == 0 {
+        return;
+    }
+    for (j, out) in out.chunks_exact_mut(mr).enumerate() {
+        for (out, x) in out.iter_mut().zip(&row(j)[first..first + used]) {
+            *out = round(*x);
         }
     }
 }
 
 impl LayerWeights {
-    fn pack(&mut self, geo: &Geometry, precision: Precision, arena: &[f32], layer: usize) {
+    fn pack(
+        &mut self,
+        geo: &Geometry,
+        arena: &[f32],
+        layer: usize,
+        round: impl Fn(f32) -> f32 + Copy + Sync,
+    ) {
         let (h, g, v) = (geo.shape.hidden, geo.gates, geo.shape.vocab);
         let (ub, mr) = (geo.isa.unit_block(geo.shape.cell), geo.isa.tile_rows());
         let at = geo.shape.layer_ranges(layer);
         let (ih, hh) = (&arena[at.weight_ih], &arena[at.weight_hh]);
         let (b_ih, b_hh) = (&arena[at.bias_ih], &arena[at.bias_hh]);
-        let round = |x| stored_scalar(precision, x);
         let inputs = if layer == 0 { 0 } else { h };
         blocks(&mut self.forward, ub * g * (inputs + h), |block, out| {
+            let (input, recurrent) = out.split_at_mut(ub * g * inputs);
             for i in 0..ub.min(h.saturating_sub(block * ub)) {
-                let unit = block * ub + i;
                 for gate in 0..g {
-                    let row = (gate * h + unit) * h;
-                    for k in 0..inputs {
-                        out[(k * ub + i) * g + gate] = round(ih[row + k]);
+                    let row = (gate * h + block * ub + i) * h;
+                    let column = i * g + gate;
+                    if layer > 0 {
+                        spread(&mut input[column..], ub * g, &ih[row..][..h], round);
                     }
-                    for k in 0..h {
-                        out[((inputs + k) * ub + i) * g + gate] = round(hh[row + k]);
-                    }
+                    spread(&mut recurrent[column..], ub * g, &hh[row..][..h], round);
                 }
             }
         });
@@ -172,8 +196,9 @@ impl LayerWeights {
                 if unit < h {
                     for gate in 0..g {
                         let row = &ih[(gate * h + unit) * v..][..v];
+                        let bias = bias[unit * g + gate];
                         for (out, w) in out[gate * stride..][..v].iter_mut().zip(row) {
-                            *out = round(*w) + bias[unit * g + gate];
+                            *out = round(*w) + bias;
                         }
                     }
                 }
@@ -182,10 +207,10 @@ impl LayerWeights {
         // Row j = u * G + g of the packed order is row g * H + u of the arena.
         let row = |j: usize| ((j % g) * h + j / g) * h;
         blocks(&mut self.back_hh, mr * g * h, |block, out| {
-            tile(out, g * h, mr, block, h, |j, unit| round(hh[row(j) + unit]));
+            transposed(out, mr, block, h, |j| &hh[row(j)..][..h], round);
         });
         blocks(&mut self.back_ih, mr * g * h, |block, out| {
-            tile(out, g * h, mr, block, h, |j, unit| round(ih[row(j) + unit]));
+            transposed(out, mr, block, h, |j| &ih[row(j)..][..h], round);
         });
     }
 }
