@@ -222,7 +222,10 @@ unsafe fn step<S: Simd, const A: usize, const B: usize, const NV: usize>(
         }
         // The next block's; after the last one the records are those of the next step.
         let written = records.wrapping_add((block + 1) * A * geo.record * width);
-        let read = weights.table.ptr().wrapping_add((block + 1) * A * B * row_stride);
+        let read = match layer {
+            0 => weights.table.ptr().wrapping_add((block + 1) * A * B * row_stride),
+            _ => w.wrapping_add(A * B * (inputs + hidden)),
+        };
         let soon = Soon { written, read, turns: A * geo.record * width / 16 };
         product_asking::<S, A, B, NV>(&mut acc, w.add(inputs * A * B), h_before, hidden, soon);
         let at = block * A * width;

@@ -82,7 +82,7 @@ macro_rules! multiply {
 }
 
 /// Bytes of sums of the jobs that go over the chunks together: the second-level cache holds them beside a chunk's rows.
-const TOGETHER: usize = 640 << 10;
+const TOGETHER: usize = 1280 << 10;
 
 /// Runs all jobs, in groups that go over the chunks together: what they read of a chunk comes from beyond the second-level
 /// cache once and not for every panel. Which ones go together does not change a bit.
