@@ -89,7 +89,14 @@ impl Line {
 impl CaseResult {
     /// A case that was not measured, and why.
     pub fn refused(case: &Case, why: String) -> CaseResult {
-        CaseResult { case: *case, lines: Vec::new(), whole: None, error: Some(why), versus: None, phases: Vec::new() }
+        CaseResult {
+            case: *case,
+            lines: Vec::new(),
+            whole: None,
+            error: Some(why),
+            versus: None,
+            phases: Vec::new(),
+        }
     }
 
     /// The lines of what was measured.
@@ -292,7 +299,16 @@ mod tests {
             chosen: None,
         };
         let ms = Summary::of(&[10.0, 20.0, 30.0]).unwrap();
-        Measured { info, ms, parts, together: 4, peak_bytes: Some(2_000_000), others: Some(0.4), skipped: 3, phases: vec![("packing weights", 1.5)] }
+        Measured {
+            info,
+            ms,
+            parts,
+            together: 4,
+            peak_bytes: Some(2_000_000),
+            others: Some(0.4),
+            skipped: 3,
+            phases: vec![("packing weights", 1.5)],
+        }
     }
 
     const CEILING: Option<Ceiling> = Some(Ceiling { gflops: 1000.0, of: "f32 fma avx2", copy_gb_s: 10.0 });

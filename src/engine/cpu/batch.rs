@@ -62,7 +62,7 @@ impl Batch {
 
     /// Makes the last states the carried ones.
     pub fn carry(&mut self, geo: &Geometry, steps: usize) {
-        self.slices.par_iter_mut().for_each(|slice| slice.carry(geo.units * slice.width, steps));
+        self.slices.iter_mut().for_each(|slice| slice.carry(geo.units * slice.width, steps));
     }
 
     /// Zeroes the carried state.

@@ -6,10 +6,10 @@
 use super::forward::{Pass, forward};
 use super::geometry::{Geometry, Isa};
 use super::gradient::{self, Job};
+use super::profile::Pass as Timed;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
 use super::simd::{Portable, Simd};
-use super::profile::Pass as Timed;
 use super::space::Slice;
 use super::update::{self, Step};
 use super::{backward::backward, head, short};

@@ -296,7 +296,9 @@ unsafe fn add_row<S: Simd>(to: *mut f32, row: *const f32) {
 
 /// The jobs' sums of one product, on their way into arena order.
 struct Sums<'a> {
-    panels: Vec<&'a Job>,
+    /// From the product's first panel on, every `every`th is of it.
+    jobs: &'a [Job],
+    every: usize,
     panel: usize,
     hidden: usize,
     /// G for gate rows, 0 for the head's classes.
@@ -306,9 +308,15 @@ struct Sums<'a> {
 
 impl<'a> Sums<'a> {
     fn of(geo: &Geometry, jobs: &'a [Job], source: Source, factor: f32) -> Sums<'a> {
-        let gates = if source == Source::Head { 0 } else { geo.gates };
-        let panels = jobs.iter().filter(|job| job.source == source).collect();
-        Sums { panels, panel: geo.isa.panel(), hidden: geo.shape.hidden, gates, factor }
+        let first = jobs.iter().position(|job| job.source == source).unwrap_or(jobs.len());
+        // See `jobs`.
+        let (gates, every) = if source == Source::Head { (0, 1) } else { (geo.gates, 2) };
+        let (panel, hidden) = (geo.isa.panel(), geo.shape.hidden);
+        Sums { jobs: &jobs[first..], every, panel, hidden, gates, factor }
+    }
+
+    fn job(&self, column: usize) -> &Job {
+        &self.jobs[column / self.panel * self.every]
     }
 
     /// Column of the packed order, u * G + g for gates, of row g * H + u of the arena; the class itself for the head.
@@ -316,22 +324,12 @@ impl<'a> Sums<'a> {
         if self.gates == 0 { row } else { row % self.hidden * self.gates + row / self.hidden }
     }
 
-    /// One task a panel: it reads its sums row by row, a few of the arena's rows at once.
     fn matrix(&self, grads: &mut [f32], depth: usize) {
-        let rows = grads.len() / depth;
-        let mut places: Vec<(usize, &mut [f32])> = Vec::with_capacity(rows);
-        places.extend(grads.chunks_exact_mut(depth).enumerate().map(|(row, out)| (self.column(row), out)));
-        places.sort_unstable_by_key(|&(column, _)| column);
-        places.par_chunks_mut(self.panel).zip(&self.panels).for_each(|(rows, job)| {
-            let sums = job.sums.as_slice();
-            for rows in rows.chunks_mut(8) {
-                let first = rows[0].0 % self.panel;
-                for k in 0..depth {
-                    let from = &sums[k * self.panel + first..][..rows.len()];
-                    for ((_, out), x) in rows.iter_mut().zip(from) {
-                        out[k] = x * self.factor;
-                    }
-                }
+        grads.par_chunks_exact_mut(depth).with_min_len(16).enumerate().for_each(|(row, out)| {
+            let j = self.column(row);
+            let sums = self.job(j).sums.as_slice()[j % self.panel..].iter().step_by(self.panel);
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out = sum * self.factor;
             }
         });
     }
@@ -339,7 +337,7 @@ impl<'a> Sums<'a> {
     fn bias(&self, grads: &mut [f32]) {
         for (row, out) in grads.iter_mut().enumerate() {
             let j = self.column(row);
-            let job = &self.panels[j / self.panel];
+            let job = self.job(j);
             *out = job.sums.as_slice()[job.depth * self.panel + j % self.panel] * self.factor;
         }
     }
@@ -354,19 +352,27 @@ pub fn collect_layers(geo: &Geometry, jobs: &[Job], factor: f32, grads: &mut [f3
             if layer == 0 { (Source::Characters, vocab) } else { (Source::Input(layer), hidden) };
         let (input, recurrent) =
             (Sums::of(geo, jobs, source, factor), Sums::of(geo, jobs, Source::Recurrent(layer), factor));
-        input.matrix(&mut grads[at.weight_ih], depth);
-        recurrent.matrix(&mut grads[at.weight_hh], hidden);
-        input.bias(&mut grads[at.bias_ih]);
-        if !at.bias_hh.is_empty() {
-            recurrent.bias(&mut grads[at.bias_hh]);
-        }
+        // They follow each other in the arena.
+        let (matrices, biases) =
+            grads[at.weight_ih.start..at.bias_hh.end].split_at_mut(at.weight_ih.len() + at.weight_hh.len());
+        let (ih, hh) = matrices.split_at_mut(at.weight_ih.len());
+        rayon::join(
+            || input.matrix(ih, depth),
+            || {
+                recurrent.matrix(hh, hidden);
+                let (ih, hh) = biases.split_at_mut(at.bias_ih.len());
+                input.bias(ih);
+                recurrent.bias(hh);
+            },
+        );
     }
 }
 
-/// The same for the head's sums.
+/// The same for the head's sums, into the arena's end where the head lies.
 pub fn collect_head(geo: &Geometry, jobs: &[Job], factor: f32, grads: &mut [f32]) {
-    let (weight, bias) = geo.shape.head_ranges();
+    let weights = geo.shape.head_ranges().0.len();
+    let (weight, bias) = grads.split_at_mut(weights);
     let sums = Sums::of(geo, jobs, Source::Head, factor);
-    sums.matrix(&mut grads[weight], geo.shape.hidden);
-    sums.bias(&mut grads[bias]);
+    sums.matrix(weight, geo.shape.hidden);
+    sums.bias(bias);
 }

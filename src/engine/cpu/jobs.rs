@@ -48,14 +48,17 @@ impl Jobs {
 
     /// Moves the sums into arena order, times `factor`; the head's only where it is asked for.
     pub fn collect(&self, geo: &Geometry, factor: f32, grads: &mut [f32], head: bool) {
-        match geo.short {
-            Some(_) => short::collect_layers(geo, &self.short, factor, grads),
-            None => gradient::collect_layers(geo, &self.plain, factor, grads),
-        }
-        match geo.short {
-            Some(_) if head => short::collect_head(geo, &self.short, factor, grads),
-            None if head => gradient::collect_head(geo, &self.plain, factor, grads),
-            _ => {}
-        }
+        let (layers, head_part) = grads.split_at_mut(geo.shape.head_ranges().0.start);
+        rayon::join(
+            || match geo.short {
+                Some(_) => short::collect_layers(geo, &self.short, factor, layers),
+                None => gradient::collect_layers(geo, &self.plain, factor, layers),
+            },
+            || match geo.short {
+                Some(_) if head => short::collect_head(geo, &self.short, factor, head_part),
+                None if head => gradient::collect_head(geo, &self.plain, factor, head_part),
+                _ => {}
+            },
+        );
     }
 }

@@ -109,7 +109,10 @@ pub unsafe fn stored<S: Simd>(precision: Precision, v: S::V) -> S::V {
 
 /// The same of several vectors.
 #[inline(always)]
-pub unsafe fn stored_all<S: Simd, const A: usize, const N: usize>(precision: Precision, x: &mut [[S::V; N]; A]) {
+pub unsafe fn stored_all<S: Simd, const A: usize, const N: usize>(
+    precision: Precision,
+    x: &mut [[S::V; N]; A],
+) {
     if precision != Precision::F32 {
         for i in 0..A {
             for v in 0..N {

@@ -52,8 +52,8 @@ use geometry::Geometry;
 pub use geometry::Isa;
 use jobs::Jobs;
 use narrow::{Narrow, State};
-use profile::{Profile, Stage};
 use paths::{Fresh, accepts, zeros};
+use profile::{Profile, Stage};
 use space::Use;
 use update::{BLOCK, Step, sum_of_squares};
 use weights::Weights;
@@ -77,6 +77,8 @@ pub struct CpuEngine {
     fresh: Fresh,
     params: Vec<f32>,
     grads: Vec<f32>,
+    /// Sums of squares of the gradients' blocks.
+    squares: Vec<f64>,
     moments: [Vec<f32>; 2],
     jobs: Jobs,
     updates: u64,
@@ -129,6 +131,7 @@ impl CpuEngine {
             fresh: Fresh { arena: true, lanes: false, narrow: false },
             params,
             grads: Vec::new(),
+            squares: Vec::new(),
             moments: [Vec::new(), Vec::new()],
             jobs: Jobs::default(),
             updates: 0,
@@ -152,6 +155,7 @@ impl CpuEngine {
         if self.jobs.is_empty() {
             self.jobs = Jobs::new(&self.geo)?;
             self.grads = zeros(self.params.len(), "gradients")?;
+            self.squares = vec![0.0; self.params.len().div_ceil(BLOCK)];
         }
         Ok(())
     }
@@ -175,18 +179,18 @@ impl CpuEngine {
         };
         let (training, jobs, grads) = (&mut self.training, &mut self.jobs, &mut self.grads);
         let unscale = 1.0 / self.loss_scale;
-        let profile = &mut self.profile;
+        let (profile, squares) = (&mut self.profile, &mut self.squares);
         let norm = self.pool.install(|| {
             profile.time(Stage::Slices, || training.run(Work::Train, &pass, chunk));
             profile.time(Stage::Gradients, || jobs.run(geo, &training.slices, chunk.steps, true));
             profile.time(Stage::Collect, || {
                 jobs.collect(geo, unscale, grads, true);
-                training.carry(geo, chunk.steps);
                 // Partial sums over fixed blocks, added in order: the same for any number of threads.
-                let squares: Vec<f64> = grads
-                    .par_chunks(BLOCK)
-                    .map(sum_of_squares)
-                    .collect();
+                let sums = grads.par_chunks(BLOCK).zip(&mut *squares);
+                rayon::join(
+                    || sums.for_each(|(block, sum)| *sum = sum_of_squares(block)),
+                    || training.carry(geo, chunk.steps),
+                );
                 squares.iter().sum::<f64>().sqrt()
             })
         });

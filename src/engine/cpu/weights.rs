@@ -92,28 +92,35 @@ impl Weights {
     }
 
     fn pack_rounded(&mut self, geo: &Geometry, arena: &[f32], round: impl Fn(f32) -> f32 + Copy + Sync) {
-        for layer in 0..self.layers.len() {
-            self.layers[layer].pack(geo, arena, layer, round);
-        }
+        let (layers, head, back) = (&mut self.layers, &mut self.head, &mut self.head_back);
         let (h, v) = (geo.shape.hidden, geo.shape.vocab);
         let mr = geo.isa.tile_rows();
         let (w, b) = geo.shape.head_ranges();
         let (w, b) = (&arena[w], &arena[b]);
-        blocks(&mut self.head, mr * h, |block, out| {
-            for i in 0..mr.min(v.saturating_sub(block * mr)) {
-                spread(&mut out[i..], mr, &w[(block * mr + i) * h..][..h], round);
-            }
-        });
-        blocks(&mut self.head_back, mr * v, |block, out| {
-            transposed(out, mr, block, h, |class| &w[class * h..][..h], round);
-        });
+        let pack_layers = || {
+            layers
+                .par_iter_mut()
+                .enumerate()
+                .for_each(|(layer, weights)| weights.pack(geo, arena, layer, round));
+        };
+        let pack_head = || {
+            blocks(head, mr * h, |block, out| {
+                for i in 0..mr.min(v.saturating_sub(block * mr)) {
+                    spread(&mut out[i..], mr, &w[(block * mr + i) * h..][..h], round);
+                }
+            });
+            blocks(back, mr * v, |block, out| {
+                transposed(out, mr, block, h, |class| &w[class * h..][..h], round);
+            });
+        };
+        rayon::join(pack_layers, pack_head);
         self.head_bias.as_mut_slice()[..v].copy_from_slice(b);
     }
 }
 
-/// Runs `fill` over blocks of `size` elements, in parallel.
+/// Runs `fill` over blocks of `size` elements, in parallel; of an empty buffer over none.
 fn blocks(buffer: &mut Buffer, size: usize, fill: impl Fn(usize, &mut [f32]) + Sync) {
-    if size > 0 {
+    if buffer.len() > 0 {
         buffer
             .as_mut_slice()
             .par_chunks_exact_mut(size)
@@ -164,19 +171,6 @@ impl LayerWeights {
         let (ih, hh) = (&arena[at.weight_ih], &arena[at.weight_hh]);
         let (b_ih, b_hh) = (&arena[at.bias_ih], &arena[at.bias_hh]);
         let inputs = if layer == 0 { 0 } else { h };
-        blocks(&mut self.forward, ub * g * (inputs + h), |block, out| {
-            let (input, recurrent) = out.split_at_mut(ub * g * inputs);
-            for i in 0..ub.min(h.saturating_sub(block * ub)) {
-                for gate in 0..g {
-                    let row = (gate * h + block * ub + i) * h;
-                    let column = i * g + gate;
-                    if layer > 0 {
-                        spread(&mut input[column..], ub * g, &ih[row..][..h], round);
-                    }
-                    spread(&mut recurrent[column..], ub * g, &hh[row..][..h], round);
-                }
-            }
-        });
         let gru = !b_hh.is_empty();
         for unit in 0..h {
             for gate in 0..g {
@@ -189,28 +183,45 @@ impl LayerWeights {
                 self.recurrent_bias.as_mut_slice()[unit] = b_hh[2 * h + unit];
             }
         }
-        let bias = self.bias.as_slice();
-        if layer == 0 {
-            let stride = geo.row_stride();
-            blocks(&mut self.table, g * stride, |unit, out| {
-                if unit < h {
+        let LayerWeights { forward, table, bias, back_hh, back_ih, .. } = self;
+        let bias = bias.as_slice();
+        // Row j = u * G + g of the packed order is row g * H + u of the arena.
+        let row = |j: usize| ((j % g) * h + j / g) * h;
+        let pack_forward = || {
+            blocks(forward, ub * g * (inputs + h), |block, out| {
+                let (input, recurrent) = out.split_at_mut(ub * g * inputs);
+                for i in 0..ub.min(h.saturating_sub(block * ub)) {
                     for gate in 0..g {
-                        let row = &ih[(gate * h + unit) * v..][..v];
-                        let bias = bias[unit * g + gate];
-                        for (out, w) in out[gate * stride..][..v].iter_mut().zip(row) {
-                            *out = round(*w) + bias;
+                        let row = (gate * h + block * ub + i) * h;
+                        let column = i * g + gate;
+                        if layer > 0 {
+                            spread(&mut input[column..], ub * g, &ih[row..][..h], round);
                         }
+                        spread(&mut recurrent[column..], ub * g, &hh[row..][..h], round);
                     }
                 }
             });
-        }
-        // Row j = u * G + g of the packed order is row g * H + u of the arena.
-        let row = |j: usize| ((j % g) * h + j / g) * h;
-        blocks(&mut self.back_hh, mr * g * h, |block, out| {
-            transposed(out, mr, block, h, |j| &hh[row(j)..][..h], round);
-        });
-        blocks(&mut self.back_ih, mr * g * h, |block, out| {
-            transposed(out, mr, block, h, |j| &ih[row(j)..][..h], round);
-        });
+        };
+        let pack_table = || {
+            let stride = geo.row_stride();
+            blocks(table, g * stride, |unit, out| {
+                for gate in 0..if unit < h { g } else { 0 } {
+                    let row = &ih[(gate * h + unit) * v..][..v];
+                    let bias = bias[unit * g + gate];
+                    for (out, w) in out[gate * stride..][..v].iter_mut().zip(row) {
+                        *out = round(*w) + bias;
+                    }
+                }
+            });
+        };
+        let pack_back = || {
+            blocks(back_hh, mr * g * h, |block, out| {
+                transposed(out, mr, block, h, |j| &hh[row(j)..][..h], round);
+            });
+            blocks(back_ih, mr * g * h, |block, out| {
+                transposed(out, mr, block, h, |j| &ih[row(j)..][..h], round);
+            });
+        };
+        rayon::join(pack_forward, || rayon::join(pack_back, pack_table));
     }
 }

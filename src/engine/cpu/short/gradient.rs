@@ -273,10 +273,11 @@ pub fn collect_layers(geo: &Geometry, jobs: &[Job], factor: f32, grads: &mut [f3
     }
 }
 
-/// The same for the head's sums.
+/// The same for the head's sums, into the arena's end where the head lies.
 pub fn collect_head(geo: &Geometry, jobs: &[Job], factor: f32, grads: &mut [f32]) {
-    let (weight, bias) = geo.shape.head_ranges();
+    let weights = geo.shape.head_ranges().0.len();
+    let (weight, bias) = grads.split_at_mut(weights);
     let sums = Sums::of(geo, jobs, Source::Head, false, factor);
-    sums.matrix(&mut grads[weight]);
-    sums.bias(&mut grads[bias]);
+    sums.matrix(weight);
+    sums.bias(bias);
 }
