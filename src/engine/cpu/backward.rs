@@ -3,10 +3,12 @@
 #![allow(unsafe_op_in_unsafe_fn)] // As in `forward.rs`.
 
 use super::forward::{Pass, Soon, product_asking};
+use super::geometry::Geometry;
 use super::head::{into_layer, mask_of, tiles};
 use super::math::stored;
 use super::simd::Simd;
 use super::space::Slice;
+use crate::engine::Precision;
 use crate::model::CellKind;
 
 /// After the forward pass and the head with `TRAIN`: leaves the gate gradients of all layers as tiles.
@@ -14,7 +16,7 @@ use crate::model::CellKind;
 /// # Safety
 /// As `forward`; MR is the geometry's tile height, B = G.
 #[inline(always)]
-pub unsafe fn backward<S: Simd, const B: usize, const MR: usize, const NV: usize>(
+pub unsafe fn backward<S: Simd, const B: usize, const MR: usize, const HALF: usize, const NV: usize>(
     pass: &Pass,
     slice: &mut Slice,
 ) {
@@ -26,14 +28,21 @@ pub unsafe fn backward<S: Simd, const B: usize, const MR: usize, const NV: usize
     for layer in (0..geo.shape.layers).rev() {
         slice.dc.as_mut_slice().fill(0.0);
         for t in (0..pass.steps).rev() {
-            let (now, next) = (t % 2 * gates, (t + 1) % 2 * gates);
-            step::<S, B, MR, NV>(pass, slice, layer, t, slice.dg.ptr().wrapping_add(next), now);
+            let now = t % 2 * gates;
+            let step = Step::of(pass, slice, layer, t);
+            for unit in (0..hidden).step_by(MR) {
+                if unit + HALF < hidden {
+                    units::<S, B, MR, MR, NV>(&step, unit);
+                } else {
+                    units::<S, B, HALF, MR, NV>(&step, unit);
+                }
+            }
             let d_recurrent = slice.dg.ptr().add(now);
             let d_input = if gru { slice.dg_input.ptr() } else { d_recurrent };
             if layer > 0 {
                 let mask = mask_of(pass, slice, layer - 1, t, rows);
                 let weights = pass.weights.layers[layer].back_ih.ptr();
-                into_layer::<S, MR, NV>(
+                into_layer::<S, MR, HALF, NV>(
                     slice.dx.ptr_mut().add(t * rows),
                     weights,
                     d_input,
@@ -52,132 +61,171 @@ pub unsafe fn backward<S: Simd, const B: usize, const MR: usize, const NV: usize
     }
 }
 
-/// One step of one layer: d h from above and from the next step, then the cell. `next` are the gate gradients of step
-/// t+1; those of step t are written to `slice.dg` at offset `now`.
-#[inline(always)]
-unsafe fn step<S: Simd, const B: usize, const MR: usize, const NV: usize>(
-    pass: &Pass,
-    slice: &mut Slice,
-    layer: usize,
-    t: usize,
+/// What one step of one layer reads and writes, rows of W.
+struct Step<'a> {
+    geo: &'a Geometry,
+    precision: Precision,
+    /// W_hh transposed.
+    weights: *const f32,
+    /// Whether no step follows, and whether there a tune starts.
+    last: bool,
+    cut: bool,
+    /// Whether here a tune starts.
+    here_reset: bool,
+    first: bool,
+    /// What is kept at the next step, and here.
+    keep_next: *const f32,
+    keep_here: *const f32,
+    h_before: *const f32,
+    h_after: *const f32,
+    c_before: *const f32,
+    records: *const f32,
+    record_stride: usize,
+    /// The gradient from above.
+    dx: *const f32,
+    /// Gate gradients of the next step, and of this one.
     next: *const f32,
-    now: usize,
+    dg: *mut f32,
+    dg_input: *mut f32,
+    direct: *mut f32,
+    dc: *mut f32,
+}
+
+impl<'a> Step<'a> {
+    /// Step `t` of a layer.
+    #[inline(always)]
+    unsafe fn of(pass: &'a Pass, slice: &mut Slice, layer: usize, t: usize) -> Step<'a> {
+        let geo = pass.geo;
+        let width = slice.width;
+        let rows = geo.units * width;
+        let gates = geo.gates * rows;
+        let last = t + 1 == pass.steps;
+        let space = &slice.layers[layer];
+        Step {
+            geo,
+            precision: pass.precision,
+            weights: pass.weights.layers[layer].back_hh.ptr(),
+            last,
+            cut: !last && slice.any_reset[t + 1],
+            here_reset: slice.any_reset[t],
+            first: t == 0,
+            keep_next: slice.keep.ptr().wrapping_add((t + 1) * width),
+            keep_here: slice.keep.ptr().add(t * width),
+            h_before: slice.h_before(rows, layer, t).as_ptr(),
+            h_after: space.h.ptr().add((t + 1) * rows),
+            c_before: space.c_before.ptr(),
+            records: space.records.ptr().add(t * slice.record_stride),
+            record_stride: slice.record_stride,
+            dx: slice.dx.ptr().add(t * rows),
+            next: slice.dg.ptr().wrapping_add((t + 1) % 2 * gates),
+            dg: slice.dg.ptr_mut().wrapping_add(t % 2 * gates),
+            dg_input: slice.dg_input.ptr_mut(),
+            direct: slice.direct.ptr_mut(),
+            dc: slice.dc.ptr_mut(),
+        }
+    }
+}
+
+/// R units from `unit` on: d h from above and from the next step, then the cell. MR is what weights are packed in.
+#[inline(always)]
+unsafe fn units<S: Simd, const B: usize, const R: usize, const MR: usize, const NV: usize>(
+    step: &Step,
+    unit: usize,
 ) {
-    let geo = pass.geo;
-    let (hidden, width) = (geo.shape.hidden, slice.width);
-    let rows = geo.units * width;
+    let geo = step.geo;
+    let (hidden, width) = (geo.shape.hidden, NV * S::LANES);
     let gru = geo.shape.cell == CellKind::Gru;
-    let last = t + 1 == pass.steps;
-    let cut = !last && slice.any_reset[t + 1];
-    let keep_next = slice.keep.ptr().wrapping_add((t + 1) * width);
-    let here_reset = slice.any_reset[t];
-    let keep_here = slice.keep.ptr().add(t * width);
-    let h_before = slice.h_before(rows, layer, t).as_ptr();
-    let h_after = slice.layers[layer].h.ptr().add((t + 1) * rows);
-    let records = slice.layers[layer].records.ptr().add(t * slice.record_stride);
-    let c_before = slice.layers[layer].c_before.ptr();
-    let records_before =
-        slice.layers[layer].records.ptr().wrapping_add(t.wrapping_sub(1).wrapping_mul(slice.record_stride));
-    let weights = pass.weights.layers[layer].back_hh.ptr();
-    let dx = slice.dx.ptr().add(t * rows);
-    let dg = slice.dg.ptr_mut().add(now);
-    let dg_input = slice.dg_input.ptr_mut();
-    let direct = slice.direct.ptr_mut();
-    let dc = slice.dc.ptr_mut();
     let one = S::splat(1.0);
-    for block in 0..hidden.div_ceil(MR) {
-        let mut acc = [[[S::splat(0.0); NV]; 1]; MR];
-        if !last {
-            if gru {
-                for i in 0..MR {
-                    for v in 0..NV {
-                        acc[i][0][v] = S::load(direct.add((block * MR + i) * width + v * S::LANES));
-                    }
-                }
-            }
-            // The next block's; after the last one those of the step before.
-            let soon = if (block + 1) * MR < hidden {
-                records.wrapping_add((block + 1) * MR * geo.record * width)
-            } else {
-                records.wrapping_sub(slice.record_stride)
-            };
-            let lines = MR * geo.record * width / 16;
-            let w = weights.add(block * MR * B * hidden);
-            // Gradient tiles will take their place.
-            let soon = Soon { written: soon, read: soon, turns: lines };
-            product_asking::<S, MR, 1, NV>(&mut acc, w, next, B * hidden, soon);
-            if cut {
-                for i in 0..MR {
-                    for v in 0..NV {
-                        acc[i][0][v] = S::mul(acc[i][0][v], S::load(keep_next.add(v * S::LANES)));
-                    }
+    let first_unit = unit;
+    let mut acc = [[[S::splat(0.0); NV]; 1]; R];
+    if !step.last {
+        if gru {
+            for i in 0..R {
+                for v in 0..NV {
+                    acc[i][0][v] = S::load(step.direct.add((first_unit + i) * width + v * S::LANES));
                 }
             }
         }
-        for i in 0..MR {
-            let unit = block * MR + i;
-            let record = records.add(unit * geo.record * width);
-            for v in 0..NV {
-                let lane = v * S::LANES;
-                let at = unit * width + lane;
-                let dh = S::add(acc[i][0][v], S::load(dx.add(at)));
-                let gate = dg.add(unit * B * width + lane);
-                match geo.shape.cell {
-                    CellKind::Lstm => {
-                        let in_ = S::load(record.add(lane));
-                        let forget = S::load(record.add(width + lane));
-                        let cell = S::load(record.add(2 * width + lane));
-                        let out = S::load(record.add(3 * width + lane));
-                        let tanh_c = S::load(record.add(5 * width + lane));
-                        let c_prev = if t == 0 {
-                            S::load(c_before.add(at))
-                        } else {
-                            S::load(records_before.add((unit * geo.record + 4) * width + lane))
-                        };
-                        let d_tanh = S::sub(one, S::mul(tanh_c, tanh_c));
-                        let dc_now = S::fma(S::mul(dh, out), d_tanh, S::load(dc.add(at)));
-                        let mut d_forget =
-                            S::mul(S::mul(dc_now, c_prev), S::mul(forget, S::sub(one, forget)));
-                        let mut dc_prev = S::mul(dc_now, forget);
-                        if here_reset {
-                            let keep = S::load(keep_here.add(lane));
-                            d_forget = S::mul(d_forget, keep);
-                            dc_prev = S::mul(dc_prev, keep);
-                        }
-                        S::store(dc.add(at), dc_prev);
-                        let d_in = S::mul(S::mul(dc_now, cell), S::mul(in_, S::sub(one, in_)));
-                        let d_cell = S::mul(S::mul(dc_now, in_), S::sub(one, S::mul(cell, cell)));
-                        let d_out = S::mul(S::mul(dh, tanh_c), S::mul(out, S::sub(one, out)));
-                        S::store(gate, stored::<S>(pass.precision, d_in));
-                        S::store(gate.add(width), stored::<S>(pass.precision, d_forget));
-                        S::store(gate.add(2 * width), stored::<S>(pass.precision, d_cell));
-                        S::store(gate.add(3 * width), stored::<S>(pass.precision, d_out));
+        // The next units'; after the last ones those of the step before. Gradient tiles will take their place.
+        let soon = if first_unit + R < hidden {
+            step.records.wrapping_add((first_unit + R) * geo.record * width)
+        } else {
+            step.records.wrapping_sub(step.record_stride)
+        };
+        let turns = MR * geo.record * width / 16;
+        let soon = Soon { written: soon, read: soon, turns };
+        let w = step.weights.add(first_unit * B * hidden);
+        product_asking::<S, R, 1, NV>(&mut acc, w, MR, step.next, B * hidden, soon);
+        if step.cut {
+            for i in 0..R {
+                for v in 0..NV {
+                    acc[i][0][v] = S::mul(acc[i][0][v], S::load(step.keep_next.add(v * S::LANES)));
+                }
+            }
+        }
+    }
+    for i in 0..R {
+        let unit = first_unit + i;
+        let record = step.records.add(unit * geo.record * width);
+        for v in 0..NV {
+            let lane = v * S::LANES;
+            let at = unit * width + lane;
+            let dh = S::add(acc[i][0][v], S::load(step.dx.add(at)));
+            let gate = step.dg.add(unit * B * width + lane);
+            match geo.shape.cell {
+                CellKind::Lstm => {
+                    let in_ = S::load(record.add(lane));
+                    let forget = S::load(record.add(width + lane));
+                    let cell = S::load(record.add(2 * width + lane));
+                    let out = S::load(record.add(3 * width + lane));
+                    let tanh_c = S::load(record.add(5 * width + lane));
+                    let c_prev = if step.first {
+                        S::load(step.c_before.add(at))
+                    } else {
+                        S::load(record.wrapping_sub(step.record_stride).add(4 * width + lane))
+                    };
+                    let d_tanh = S::sub(one, S::mul(tanh_c, tanh_c));
+                    let dc_now = S::fma(S::mul(dh, out), d_tanh, S::load(step.dc.add(at)));
+                    let mut d_forget = S::mul(S::mul(dc_now, c_prev), S::mul(forget, S::sub(one, forget)));
+                    let mut dc_prev = S::mul(dc_now, forget);
+                    if step.here_reset {
+                        let keep = S::load(step.keep_here.add(lane));
+                        d_forget = S::mul(d_forget, keep);
+                        dc_prev = S::mul(dc_prev, keep);
                     }
-                    CellKind::Gru => {
-                        let reset = S::load(record.add(lane));
-                        let update = S::load(record.add(width + lane));
-                        let new = S::load(record.add(2 * width + lane));
-                        let recurrent = S::load(record.add(3 * width + lane));
-                        let d_new = S::mul(S::mul(dh, S::sub(one, update)), S::sub(one, S::mul(new, new)));
-                        let difference = S::sub(S::load(h_before.add(at)), new);
-                        let d_update = S::mul(S::mul(dh, difference), S::mul(update, S::sub(one, update)));
-                        let d_reset = S::mul(S::mul(d_new, recurrent), S::mul(reset, S::sub(one, reset)));
-                        S::store(direct.add(at), S::mul(dh, update));
-                        let d_reset = stored::<S>(pass.precision, d_reset);
-                        let d_update = stored::<S>(pass.precision, d_update);
-                        S::store(gate, d_reset);
-                        S::store(gate.add(width), d_update);
-                        S::store(gate.add(2 * width), stored::<S>(pass.precision, S::mul(d_new, reset)));
-                        let gate = dg_input.add(unit * B * width + lane);
-                        S::store(gate, d_reset);
-                        S::store(gate.add(width), d_update);
-                        S::store(gate.add(2 * width), stored::<S>(pass.precision, d_new));
-                    }
-                    CellKind::Rnn => {
-                        let h = S::load(h_after.add(at));
-                        let d = S::mul(dh, S::sub(one, S::mul(h, h)));
-                        S::store(gate, stored::<S>(pass.precision, d));
-                    }
+                    S::store(step.dc.add(at), dc_prev);
+                    let d_in = S::mul(S::mul(dc_now, cell), S::mul(in_, S::sub(one, in_)));
+                    let d_cell = S::mul(S::mul(dc_now, in_), S::sub(one, S::mul(cell, cell)));
+                    let d_out = S::mul(S::mul(dh, tanh_c), S::mul(out, S::sub(one, out)));
+                    S::store(gate, stored::<S>(step.precision, d_in));
+                    S::store(gate.add(width), stored::<S>(step.precision, d_forget));
+                    S::store(gate.add(2 * width), stored::<S>(step.precision, d_cell));
+                    S::store(gate.add(3 * width), stored::<S>(step.precision, d_out));
+                }
+                CellKind::Gru => {
+                    let reset = S::load(record.add(lane));
+                    let update = S::load(record.add(width + lane));
+                    let new = S::load(record.add(2 * width + lane));
+                    let recurrent = S::load(record.add(3 * width + lane));
+                    let d_new = S::mul(S::mul(dh, S::sub(one, update)), S::sub(one, S::mul(new, new)));
+                    let difference = S::sub(S::load(step.h_before.add(at)), new);
+                    let d_update = S::mul(S::mul(dh, difference), S::mul(update, S::sub(one, update)));
+                    let d_reset = S::mul(S::mul(d_new, recurrent), S::mul(reset, S::sub(one, reset)));
+                    S::store(step.direct.add(at), S::mul(dh, update));
+                    let d_reset = stored::<S>(step.precision, d_reset);
+                    let d_update = stored::<S>(step.precision, d_update);
+                    S::store(gate, d_reset);
+                    S::store(gate.add(width), d_update);
+                    S::store(gate.add(2 * width), stored::<S>(step.precision, S::mul(d_new, reset)));
+                    let gate = step.dg_input.add(unit * B * width + lane);
+                    S::store(gate, d_reset);
+                    S::store(gate.add(width), d_update);
+                    S::store(gate.add(2 * width), stored::<S>(step.precision, d_new));
+                }
+                CellKind::Rnn => {
+                    let h = S::load(step.h_after.add(at));
+                    let d = S::mul(dh, S::sub(one, S::mul(h, h)));
+                    S::store(gate, stored::<S>(step.precision, d));
                 }
             }
         }

@@ -34,7 +34,14 @@ pub enum Work {
 /// # Safety
 /// As `forward`, with (A, B) the unit block and gates of the cell and MR the tile height of S's instruction set.
 #[inline(always)]
-unsafe fn slice<S: Simd, const A: usize, const B: usize, const MR: usize, const NV: usize>(
+unsafe fn slice<
+    S: Simd,
+    const A: usize,
+    const B: usize,
+    const MR: usize,
+    const HALF: usize,
+    const NV: usize,
+>(
     work: Work,
     pass: &Pass,
     slice: &mut Slice,
@@ -44,13 +51,13 @@ unsafe fn slice<S: Simd, const A: usize, const B: usize, const MR: usize, const 
     slice.clock.lap(Timed::Forward);
     match work {
         Work::Train => {
-            head::losses::<S, MR, NV, true>(pass, slice);
+            head::losses::<S, MR, HALF, NV, true>(pass, slice);
             slice.clock.lap(Timed::Head);
-            backward::<S, B, MR, NV>(pass, slice);
+            backward::<S, B, MR, HALF, NV>(pass, slice);
             slice.clock.lap(Timed::Backward);
         }
-        Work::Layers => backward::<S, B, MR, NV>(pass, slice),
-        Work::Evaluate => head::losses::<S, MR, NV, false>(pass, slice),
+        Work::Layers => backward::<S, B, MR, HALF, NV>(pass, slice),
+        Work::Evaluate => head::losses::<S, MR, HALF, NV, false>(pass, slice),
         Work::Logits => head::logits::<S, MR, NV>(pass, slice, pass.steps - 1),
         Work::States => {}
     }
@@ -67,7 +74,7 @@ macro_rules! entrances {
             $($(
                 #[$attribute]
                 unsafe fn $name(work: Work, pass: &Pass, s: &mut Slice) {
-                    slice::<$S, $A, $B, $MR, $NV>(work, pass, s);
+                    slice::<$S, $A, $B, $MR, $HALF, $NV>(work, pass, s);
                 }
             )+)+
 

@@ -34,14 +34,16 @@ macro_rules! multiply {
 const TURN: usize = 4;
 
 /// acc[i][g][v] += sum over k of w[k][i][g] * x[k][v]; `w` is packed [n][`stride`], of which A * B are used, `x` is [n][W].
+/// Strides are constants where it is called, and known to the compiler after inlining.
 #[inline(always)]
 pub unsafe fn product<S: Simd, const A: usize, const B: usize, const NV: usize>(
     acc: &mut [[[S::V; NV]; B]; A],
     mut w: *const f32,
+    stride: usize,
     mut x: *const f32,
     n: usize,
 ) {
-    let (stride, width) = (A * B, NV * S::LANES);
+    let width = NV * S::LANES;
     // A local copy, so that the accumulators live in registers and not behind the reference.
     let mut sum = *acc;
     for _ in 0..n / TURN {
@@ -77,11 +79,12 @@ pub struct Soon {
 pub unsafe fn product_asking<S: Simd, const A: usize, const B: usize, const NV: usize>(
     acc: &mut [[[S::V; NV]; B]; A],
     mut w: *const f32,
+    stride: usize,
     mut x: *const f32,
     n: usize,
     soon: Soon,
 ) {
-    let (stride, width) = (A * B, NV * S::LANES);
+    let width = NV * S::LANES;
     let turns = soon.turns.min(n / TURN);
     let (mut written, mut read) = (soon.written, soon.read);
     let mut sum = *acc;
@@ -99,7 +102,7 @@ pub unsafe fn product_asking<S: Simd, const A: usize, const B: usize, const NV: 
         x = x.add(TURN * width);
     }
     *acc = sum;
-    product::<S, A, B, NV>(acc, w, x, n - turns * TURN);
+    product::<S, A, B, NV>(acc, w, stride, x, n - turns * TURN);
 }
 
 /// Dropout of a training chunk.
@@ -208,7 +211,7 @@ unsafe fn step<S: Simd, const A: usize, const B: usize, const NV: usize>(
             }
         }
         let w = weights.forward.ptr().add(block * A * B * (inputs + hidden));
-        product::<S, A, B, NV>(&mut acc, w, input, inputs);
+        product::<S, A, B, NV>(&mut acc, w, A * B, input, inputs);
         // A GRU's n keeps its input part aside while the recurrent part is summed.
         let mut input_part = [[S::splat(0.0); NV]; A];
         if geo.shape.cell == CellKind::Gru {
@@ -227,7 +230,7 @@ unsafe fn step<S: Simd, const A: usize, const B: usize, const NV: usize>(
             _ => w.wrapping_add(A * B * (inputs + hidden)),
         };
         let soon = Soon { written, read, turns: A * geo.record * width / 16 };
-        product_asking::<S, A, B, NV>(&mut acc, w.add(inputs * A * B), h_before, hidden, soon);
+        product_asking::<S, A, B, NV>(&mut acc, w.add(inputs * A * B), A * B, h_before, hidden, soon);
         let at = block * A * width;
         let rows = Rows {
             records: records.add(at * geo.record),

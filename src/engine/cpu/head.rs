@@ -29,6 +29,7 @@ pub unsafe fn logits<S: Simd, const MR: usize, const NV: usize>(pass: &Pass, sli
         product::<S, MR, 1, NV>(
             &mut acc,
             pass.weights.head.ptr().add(block * MR * geo.shape.hidden),
+            MR,
             x,
             geo.shape.hidden,
         );
@@ -46,7 +47,7 @@ pub unsafe fn logits<S: Simd, const MR: usize, const NV: usize>(pass: &Pass, sli
 /// # Safety
 /// As [`logits`], for all steps.
 #[inline(always)]
-pub unsafe fn losses<S: Simd, const MR: usize, const NV: usize, const TRAIN: bool>(
+pub unsafe fn losses<S: Simd, const MR: usize, const HALF: usize, const NV: usize, const TRAIN: bool>(
     pass: &Pass,
     slice: &mut Slice,
 ) {
@@ -114,7 +115,7 @@ pub unsafe fn losses<S: Simd, const MR: usize, const NV: usize, const TRAIN: boo
         }
         if TRAIN {
             tiles::<S>(slice.class_tiles.ptr_mut().add(t * tile_step), z, vocab, width, panel);
-            into_layer::<S, MR, NV>(
+            into_layer::<S, MR, HALF, NV>(
                 slice.dx.ptr_mut().add(t * rows),
                 pass.weights.head_back.ptr(),
                 slice.logits.ptr(),
@@ -140,7 +141,7 @@ pub fn mask_of(pass: &Pass, slice: &Slice, layer: usize, t: usize, rows: usize) 
 /// # Safety
 /// As `forward`.
 #[inline(always)]
-pub unsafe fn into_layer<S: Simd, const MR: usize, const NV: usize>(
+pub unsafe fn into_layer<S: Simd, const MR: usize, const HALF: usize, const NV: usize>(
     out: *mut f32,
     w: *const f32,
     d: *const f32,
@@ -148,17 +149,36 @@ pub unsafe fn into_layer<S: Simd, const MR: usize, const NV: usize>(
     hidden: usize,
     mask: *const f32,
 ) {
+    for unit in (0..hidden).step_by(MR) {
+        let w = w.add(unit * depth);
+        if unit + HALF < hidden {
+            into_units::<S, MR, NV>(out, w, MR, d, depth, unit, mask);
+        } else {
+            into_units::<S, HALF, NV>(out, w, MR, d, depth, unit, mask);
+        }
+    }
+}
+
+/// Of R units from `unit` on.
+#[inline(always)]
+unsafe fn into_units<S: Simd, const R: usize, const NV: usize>(
+    out: *mut f32,
+    w: *const f32,
+    stride: usize,
+    d: *const f32,
+    depth: usize,
+    unit: usize,
+    mask: *const f32,
+) {
     let width = NV * S::LANES;
-    for block in 0..hidden.div_ceil(MR) {
-        let mut acc = [[[S::splat(0.0); NV]; 1]; MR];
-        product::<S, MR, 1, NV>(&mut acc, w.add(block * MR * depth), d, depth);
-        for i in 0..MR {
-            for v in 0..NV {
-                let at = (block * MR + i) * width + v * S::LANES;
-                let value =
-                    if mask.is_null() { acc[i][0][v] } else { S::mul(acc[i][0][v], S::load(mask.add(at))) };
-                S::store(out.add(at), value);
-            }
+    let mut acc = [[[S::splat(0.0); NV]; 1]; R];
+    product::<S, R, 1, NV>(&mut acc, w, stride, d, depth);
+    for i in 0..R {
+        for v in 0..NV {
+            let at = (unit + i) * width + v * S::LANES;
+            let value =
+                if mask.is_null() { acc[i][0][v] } else { S::mul(acc[i][0][v], S::load(mask.add(at))) };
+            S::store(out.add(at), value);
         }
     }
 }
