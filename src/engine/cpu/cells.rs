@@ -10,7 +10,7 @@ use crate::engine::Precision;
 /// Where a block of units keeps what its cell reads and writes, rows of W.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows {
-    /// Records of the block's first unit.
+    /// Records of the block's first unit; null in inference, which keeps none.
     pub records: *mut f32,
     /// Its cell state; an LSTM's.
     pub c: *mut f32,
@@ -48,6 +48,19 @@ unsafe fn store<S: Simd, const A: usize, const NV: usize>(
     }
 }
 
+/// Row `slot` of the records, of which each unit has `stride`.
+#[inline(always)]
+unsafe fn keep<S: Simd, const A: usize, const NV: usize>(
+    rows: &Rows,
+    stride: usize,
+    slot: usize,
+    x: &[[S::V; NV]; A],
+) {
+    if !rows.records.is_null() {
+        store::<S, A, NV>(rows.records, stride, slot, x);
+    }
+}
+
 #[inline(always)]
 unsafe fn load<S: Simd, const A: usize, const NV: usize>(from: *const f32) -> [[S::V; NV]; A] {
     let mut out = [[S::splat(0.0); NV]; A];
@@ -72,13 +85,13 @@ pub unsafe fn lstm<S: Simd, const A: usize, const B: usize, const NV: usize>(
     const RECORD: usize = 6;
     let mut input = sigmoids::<S, A, NV>(gate(acc, 0));
     stored_all::<S, A, NV>(precision, &mut input);
-    store::<S, A, NV>(rows.records, RECORD, 0, &input);
+    keep::<S, A, NV>(rows, RECORD, 0, &input);
     let mut forget = sigmoids::<S, A, NV>(gate(acc, 1));
     stored_all::<S, A, NV>(precision, &mut forget);
-    store::<S, A, NV>(rows.records, RECORD, 1, &forget);
+    keep::<S, A, NV>(rows, RECORD, 1, &forget);
     let mut cell = tanhs::<S, A, NV>(gate(acc, 2));
     stored_all::<S, A, NV>(precision, &mut cell);
-    store::<S, A, NV>(rows.records, RECORD, 2, &cell);
+    keep::<S, A, NV>(rows, RECORD, 2, &cell);
     let mut c = load::<S, A, NV>(rows.c);
     for i in 0..A {
         for v in 0..NV {
@@ -86,12 +99,12 @@ pub unsafe fn lstm<S: Simd, const A: usize, const B: usize, const NV: usize>(
         }
     }
     store::<S, A, NV>(rows.c, 1, 0, &c);
-    store::<S, A, NV>(rows.records, RECORD, 4, &c);
+    keep::<S, A, NV>(rows, RECORD, 4, &c);
     let mut output = sigmoids::<S, A, NV>(gate(acc, 3));
     stored_all::<S, A, NV>(precision, &mut output);
-    store::<S, A, NV>(rows.records, RECORD, 3, &output);
+    keep::<S, A, NV>(rows, RECORD, 3, &output);
     let tanh_c = tanhs::<S, A, NV>(c);
-    store::<S, A, NV>(rows.records, RECORD, 5, &tanh_c);
+    keep::<S, A, NV>(rows, RECORD, 5, &tanh_c);
     for i in 0..A {
         for v in 0..NV {
             output[i][v] = S::mul(output[i][v], tanh_c[i][v]);
@@ -115,12 +128,12 @@ pub unsafe fn gru<S: Simd, const A: usize, const B: usize, const NV: usize>(
     const RECORD: usize = 4;
     let mut reset = sigmoids::<S, A, NV>(gate(acc, 0));
     stored_all::<S, A, NV>(precision, &mut reset);
-    store::<S, A, NV>(rows.records, RECORD, 0, &reset);
+    keep::<S, A, NV>(rows, RECORD, 0, &reset);
     let mut update = sigmoids::<S, A, NV>(gate(acc, 1));
     stored_all::<S, A, NV>(precision, &mut update);
-    store::<S, A, NV>(rows.records, RECORD, 1, &update);
+    keep::<S, A, NV>(rows, RECORD, 1, &update);
     let recurrent = gate(acc, 2);
-    store::<S, A, NV>(rows.records, RECORD, 3, &recurrent);
+    keep::<S, A, NV>(rows, RECORD, 3, &recurrent);
     let mut new = recurrent;
     for i in 0..A {
         for v in 0..NV {
@@ -129,7 +142,7 @@ pub unsafe fn gru<S: Simd, const A: usize, const B: usize, const NV: usize>(
     }
     let mut new = tanhs::<S, A, NV>(new);
     stored_all::<S, A, NV>(precision, &mut new);
-    store::<S, A, NV>(rows.records, RECORD, 2, &new);
+    keep::<S, A, NV>(rows, RECORD, 2, &new);
     let mut h = load::<S, A, NV>(rows.h_before);
     for i in 0..A {
         for v in 0..NV {

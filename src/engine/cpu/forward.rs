@@ -187,6 +187,8 @@ unsafe fn step<S: Simd, const A: usize, const B: usize, const NV: usize>(
     let input = if layer > 0 { slice.output(rows, layer - 1, t).as_ptr() } else { std::ptr::null() };
     let inputs = if layer > 0 { hidden } else { 0 };
     let row_stride = geo.row_stride();
+    // In inference nothing is read back.
+    let keeps = slice.record_stride > 0;
     let mut picks = [S::picks(slice.ids.as_ptr().add(t * width)); NV];
     for v in 1..NV {
         picks[v] = S::picks(slice.ids.as_ptr().add(t * width + v * S::LANES));
@@ -229,11 +231,12 @@ unsafe fn step<S: Simd, const A: usize, const B: usize, const NV: usize>(
             0 => weights.table.ptr().wrapping_add((block + 1) * A * B * row_stride),
             _ => w.wrapping_add(A * B * (inputs + hidden)),
         };
-        let soon = Soon { written, read, turns: A * geo.record * width / 16 };
+        let soon =
+            Soon { written: if keeps { written } else { read }, read, turns: A * geo.record * width / 16 };
         product_asking::<S, A, B, NV>(&mut acc, w.add(inputs * A * B), A * B, h_before, hidden, soon);
         let at = block * A * width;
         let rows = Rows {
-            records: records.add(at * geo.record),
+            records: if keeps { records.add(at * geo.record) } else { std::ptr::null_mut() },
             c: c.wrapping_add(at),
             h_before: h_before.add(at),
             h_after: h_after.add(at),

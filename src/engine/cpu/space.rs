@@ -36,7 +36,7 @@ pub struct Slice {
     pub width: usize,
     /// T that there is room for.
     pub steps: usize,
-    /// Elements between two steps' records: 0 in inference, where records are overwritten.
+    /// Elements between two steps' records: 0 in inference, which keeps none.
     pub record_stride: usize,
     /// One a layer.
     pub layers: Vec<LayerSpace>,
@@ -111,7 +111,7 @@ impl Slice {
                     c_before: zeros(cells)?,
                     dropped: zeros(if_(dropout, steps * rows))?,
                     mask: zeros(if_(dropout, steps * rows))?,
-                    records: zeros(if_(own, if training { steps * record } else { record }))?,
+                    records: zeros(if_(own && training, steps * record))?,
                 })
             })
             .collect::<Result<_, EngineError>>()?;
