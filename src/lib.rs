@@ -19,6 +19,7 @@ pub mod measures;
 pub mod model;
 pub mod neurons;
 pub mod optim;
+pub mod pinning;
 pub mod rng;
 pub mod sample;
 pub mod sound;

@@ -24,11 +24,22 @@ pub fn available_memory() -> Option<u64> {
     }
 }
 
-/// Makes the process's peak of resident memory (`VmHWM`) count from now on; where that cannot be done it goes on
+/// Makes this process's peak of resident memory (`VmHWM`) count from now on; where that cannot be done it goes on
 /// counting from the start.
 pub fn forget_peak_memory() {
+    forget_peak_memory_of(std::process::id());
+}
+
+/// The same of another process of this user.
+pub fn forget_peak_memory_of(process: u32) {
     // Not allowed in some containers: the peak is then the whole process's, never too small.
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    let _ = std::fs::write(format!("/proc/{process}/clear_refs"), "5");
+}
+
+/// Bytes of a process's peak of resident memory.
+pub fn peak_memory_of(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    kibibytes(&status, "VmHWM")
 }
 
 /// The value of the first `key : value` line of Linux' cpuinfo.

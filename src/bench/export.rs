@@ -166,8 +166,11 @@ pub fn table(results: &[CaseResult], peers: &Peers, from: &Provenance) -> String
     let ceilings = results.iter().flat_map(|result| &result.lines).filter_map(|line| line.ceiling);
     let mut told: Vec<String> = Vec::new();
     for peak in ceilings {
+        let products = peak.products.map_or(String::new(), |gflops| {
+            format!("; product loops of these sizes alone {gflops:.0} ({:.0}%)", 100.0 * gflops / peak.gflops)
+        });
         let line = format!(
-            "peak: {:.0} GFLOP/s of {}, {:.1} GB/s of copying, measured in this run",
+            "peak: {:.0} GFLOP/s of {}{products}; {:.1} GB/s of copying; measured in this run",
             peak.gflops, peak.of, peak.copy_gb_s
         );
         if !told.contains(&line) {

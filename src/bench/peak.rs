@@ -3,8 +3,11 @@
 #![allow(unsafe_code)] // Functions that carry `target_feature` are called where the feature was detected.
 
 use std::hint::black_box;
-use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Barrier, Mutex, PoisonError};
 use std::time::Instant;
+
+use crate::engine::cpu::bare::Bare;
 
 /// Accumulators: enough independent chains to fill two units of a latency of four or five cycles, and they fit the
 /// 32 registers of AVX-512 (the 16 of AVX2 hold 12).
@@ -167,6 +170,30 @@ pub fn f32_gflops(tier: &str, threads: usize, seconds: f64) -> Option<f64> {
     }
 }
 
+/// GFLOP/s of the engine's f32 product loop alone, `rows` gate rows by `depth` for two vectors of streams a thread, weights
+/// coming from the caches as in training; None where the tier has none.
+pub fn product_gflops(tier: &str, rows: usize, depth: usize, threads: usize, seconds: f64) -> Option<f64> {
+    let bares: Vec<_> =
+        (0..threads).map(|_| Some(Mutex::new(Bare::new(tier, rows, depth).ok()??))).collect::<Option<_>>()?;
+    let own = |index: usize| bares[index].lock().unwrap_or_else(PoisonError::into_inner);
+    let flop = own(0).operations();
+    // The first run touches the memory.
+    own(0).run();
+    let begun = Instant::now();
+    own(0).run();
+    let once = begun.elapsed().as_secs_f64().max(1e-9);
+    let turns = ((seconds / ROUNDS as f64 / once) as usize).clamp(1, 1_000_000);
+    let taken = AtomicUsize::new(0);
+    Some(median((0..ROUNDS).map(|_| {
+        taken.store(0, Ordering::SeqCst);
+        let took = slowest(threads, || {
+            let mut bare = own(taken.fetch_add(1, Ordering::SeqCst));
+            (0..turns).for_each(|_| bare.run());
+        });
+        flop * (turns * threads) as f64 / took / 1e9
+    })))
+}
+
 /// GFLOP/s of bf16 dot products with f32 sums (AVX512-BF16) over `threads` threads; None where there are none.
 pub fn bf16_gflops(threads: usize, seconds: f64) -> Option<f64> {
     #[cfg(target_arch = "x86_64")]
@@ -201,14 +228,13 @@ fn gflops((work, flop): Loop, threads: usize, seconds: f64) -> f64 {
 
 /// GB/s of copying (bytes read and written) by `threads` threads, each between two buffers of `bytes`.
 pub fn copy_gb_s(threads: usize, bytes: usize) -> f64 {
-    let buffers: Vec<_> =
-        (0..threads).map(|_| std::sync::Mutex::new((vec![1u8; bytes], vec![2u8; bytes]))).collect();
-    let taken = std::sync::atomic::AtomicUsize::new(0);
+    let buffers: Vec<_> = (0..threads).map(|_| Mutex::new((vec![1u8; bytes], vec![2u8; bytes]))).collect();
+    let taken = AtomicUsize::new(0);
     median((0..ROUNDS).map(|_| {
-        taken.store(0, std::sync::atomic::Ordering::SeqCst);
+        taken.store(0, Ordering::SeqCst);
         let took = slowest(threads, || {
-            let mine = taken.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-            let mut pair = buffers[mine].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mine = taken.fetch_add(1, Ordering::SeqCst);
+            let mut pair = buffers[mine].lock().unwrap_or_else(PoisonError::into_inner);
             let (from, to) = &mut *pair;
             to.copy_from_slice(black_box(from));
             black_box(to);
@@ -220,14 +246,15 @@ pub fn copy_gb_s(threads: usize, bytes: usize) -> f64 {
 /// Seconds of the slowest of `threads` threads that begin together.
 fn slowest(threads: usize, work: impl Fn() + Sync) -> f64 {
     let barrier = Barrier::new(threads);
+    let run = &|index: usize| {
+        crate::pinning::pin_thread(index);
+        barrier.wait();
+        let begun = Instant::now();
+        work();
+        begun.elapsed().as_secs_f64()
+    };
     std::thread::scope(|scope| {
-        let run = || {
-            barrier.wait();
-            let begun = Instant::now();
-            work();
-            begun.elapsed().as_secs_f64()
-        };
-        let all: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+        let all: Vec<_> = (0..threads).map(|index| scope.spawn(move || run(index))).collect();
         all.into_iter().filter_map(|thread| thread.join().ok()).fold(0.0, f64::max)
     })
 }

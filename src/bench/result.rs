@@ -80,6 +80,7 @@ impl Line {
         object["peak_gflops"] = json!(self.ceiling.map(|c| c.gflops));
         object["peak_of"] = json!(self.ceiling.map(|c| c.of));
         object["peak_share"] = json!(self.share());
+        object["product_gflops"] = json!(self.ceiling.and_then(|c| c.products));
         object["copy_gb_s"] = json!(self.ceiling.map(|c| c.copy_gb_s));
         object["others_share"] = json!(self.others);
         object
@@ -244,6 +245,9 @@ impl Base<'_> {
                 1 => "1 thread".into(),
                 n => format!("{n} threads"),
             });
+            if crate::pinning::processors().is_some() {
+                note.push("threads on processors of their own".into());
+            }
         }
         if let (Some(gflops), Some(us)) = (line.gflops, line.us_per_recurrent_step) {
             let share = match (line.share(), self.ceiling) {
@@ -311,7 +315,8 @@ mod tests {
         }
     }
 
-    const CEILING: Option<Ceiling> = Some(Ceiling { gflops: 1000.0, of: "f32 fma avx2", copy_gb_s: 10.0 });
+    const CEILING: Option<Ceiling> =
+        Some(Ceiling { gflops: 1000.0, of: "f32 fma avx2", copy_gb_s: 10.0, products: Some(900.0) });
 
     #[test]
     fn figures_follow_from_the_median() {

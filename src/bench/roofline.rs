@@ -57,6 +57,7 @@ pub struct Ceilings {
     f32: HashMap<(&'static str, usize), Option<f64>>,
     bf16: HashMap<usize, Option<f64>>,
     copy: HashMap<usize, f64>,
+    products: HashMap<(&'static str, usize, usize, usize), Option<f64>>,
     devices: HashMap<(usize, Precision), Option<DevicePeak>>,
 }
 
@@ -69,6 +70,8 @@ pub struct Ceiling {
     pub of: &'static str,
     /// GB/s of copying memory (read and written).
     pub copy_gb_s: f64,
+    /// GFLOP/s of the engine's product loop alone, at the sizes of the case's recurrent layers; f32 on a processor.
+    pub products: Option<f64>,
 }
 
 impl Ceilings {
@@ -92,7 +95,7 @@ impl Ceilings {
                 Precision::Bf16 => "bf16 products of cuBLASLt",
                 Precision::F16 => "f16 products of cuBLASLt",
             };
-            return Some(Ceiling { gflops: peak.gflops, of, copy_gb_s: peak.copy_gb_s });
+            return Some(Ceiling { gflops: peak.gflops, of, copy_gb_s: peak.copy_gb_s, products: None });
         }
         let threads = case.threads.max(1);
         let tier = info.tier.filter(|_| info.name == "cpu")?;
@@ -114,7 +117,15 @@ impl Ceilings {
             (_, _) => (own?, "f32 fma avx2"),
         };
         let copy_gb_s = *self.copy.entry(threads).or_insert_with(|| peak::copy_gb_s(threads, COPY_BYTES));
-        Some(Ceiling { gflops, of, copy_gb_s })
+        let rows = case.cell.gates() * case.hidden;
+        let depth = if case.layers > 1 { 2 * case.hidden } else { case.hidden };
+        let products = (info.precision == Precision::F32)
+            .then(|| {
+                let measure = || peak::product_gflops(tier, rows, depth, threads, seconds);
+                *self.products.entry((tier, threads, rows, depth)).or_insert_with(measure)
+            })
+            .flatten();
+        Some(Ceiling { gflops, of, copy_gb_s, products })
     }
 }
 

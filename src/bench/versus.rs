@@ -18,7 +18,7 @@ use super::record::Row;
 use super::result::{ENGINE, sizes};
 use super::stats::Summary;
 use crate::engine::EngineError;
-use crate::machine::Others;
+use crate::machine::{self, Others};
 
 /// Fewest pairs of measurements.
 pub const FEWEST_PAIRS: usize = 5;
@@ -40,6 +40,8 @@ pub struct Versus {
     pub forward: Vec<(f64, f64)>,
     /// Steps of each side in a pair.
     pub steps: (usize, usize),
+    /// The most bytes that the peer's process held while it was measured.
+    pub peak_bytes: Option<u64>,
 }
 
 impl Versus {
@@ -124,6 +126,7 @@ impl Versus {
             ms_per_step: sound.map(|ms| ms.median),
             ms_spread: sound.map(|ms| ms.spread()),
             repeats: Some(ms.count as u64),
+            peak_mb: self.peak_bytes.map(|bytes| bytes as f64 / 1e6),
             note,
             ..base
         }
@@ -145,6 +148,7 @@ impl Versus {
             "pair_ratios": of(self.pair_ratios()),
             "forward_ratio_of_medians": self.forward_ratio(),
             "steps_a_pair": [self.steps.0, self.steps.1],
+            "peer_peak_mb": self.peak_bytes.map(|bytes| bytes as f64 / 1e6),
         })
     }
 
@@ -184,8 +188,13 @@ struct Peer {
 impl Peer {
     fn start(python: &Path) -> Result<Peer, String> {
         let name = python.display().to_string();
+        // Its threads are OpenMP's; the list is that of our own threads.
+        let pinned = crate::pinning::processors()
+            .map(|all| all.iter().map(usize::to_string).collect::<Vec<_>>().join(" "))
+            .map(|list| ("GOMP_CPU_AFFINITY", list));
         let mut child = Command::new(python)
             .args(["-c", PYTORCH, "--serve"])
+            .envs(pinned)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
@@ -288,6 +297,8 @@ pub fn pytorch(
     let said = |why: EngineError| why.to_string();
     let mut peer = Peer::start(python)?;
     let words = peer.prepare(case)?;
+    // What it tried while it looked for its best way is not counted.
+    machine::forget_peak_memory_of(peer.child.id());
     let mut session = Session::open(case, seconds).map_err(said)?;
     let fitting = |ms: f64| (PART_MS.min(seconds * 1e3) / ms).clamp(1.0, 10_000.0).round() as usize;
     // The first run of either is not counted: it tells how many steps fill a part.
@@ -312,6 +323,7 @@ pub fn pytorch(
         pairs: measured.iter().map(|(ours, theirs)| (ours.0, theirs.0)).collect(),
         forward: measured.iter().filter_map(|(ours, theirs)| ours.1.zip(theirs.1)).collect(),
         steps,
+        peak_bytes: machine::peak_memory_of(peer.child.id()),
     };
     let ms = versus.ours().ok_or("the clock gave no time: nothing was measured")?;
     let (info, peak_bytes, parts) = (session.info(), session.peak_bytes(), versus.parts(|pair| pair.0));
@@ -344,6 +356,7 @@ mod tests {
             pairs: vec![(1.0, 4.0), (2.0, 4.0), (4.0, 4.0)],
             forward: Vec::new(),
             steps: (1, 1),
+            peak_bytes: Some(3_000_000),
         };
         assert_eq!(versus.ratio(), Some(2.0));
         let pairs = versus.pair_ratios().unwrap();
@@ -367,6 +380,7 @@ mod tests {
             pairs: vec![(3.0, 10.0), (3.0, 12.0), (3.0, 11.0)],
             forward: vec![(1.0, 4.0), (1.0, 4.0), (1.0, 4.0)],
             steps: (1, 1),
+            peak_bytes: Some(3_000_000),
         };
         let case = Case { what: What::Layer, ..Case::PAPER };
         let rows = versus.peer_rows(&case, &Provenance::default());

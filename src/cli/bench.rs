@@ -18,6 +18,7 @@ use crate::engine::{self, Device, Kernel, Precision};
 use crate::files::write_atomic;
 use crate::machine;
 use crate::model::CellKind;
+use crate::pinning;
 
 /// Characters of a stream after which a tune starts when training is measured, where nothing else is asked for: about
 /// the length of a tune.
@@ -80,6 +81,9 @@ pub struct BenchArgs {
     /// Threads, ours and the peer's; 0: one a core
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "0", help_heading = "Machine")]
     pub threads: Vec<usize>,
+    /// Keep threads on processors of their own, ours and the peer's
+    #[arg(long, help_heading = "Machine")]
+    pub pin: bool,
     /// Exactly so many measurements a case (pairs with --vs, at least 5) [default: what fits --seconds, 3 to 200]
     #[arg(long, value_name = "N", help_heading = "Machine")]
     pub repeats: Option<usize>,
@@ -156,6 +160,9 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
     let peers = Peers::read(&args.peers).map_err(|why| UsageError(format!("--peers: {why}")))?;
     if cfg!(debug_assertions) {
         eprintln!("note: this is a debug build; its speed says nothing (cargo build --release)");
+    }
+    if args.pin {
+        pinning::pin_engines().map_err(|why| UsageError(format!("--pin: {why}")))?;
     }
     let from = Provenance::here(args.machine.as_deref());
     let budget = Budget { repeats: args.repeats, seconds: args.seconds };

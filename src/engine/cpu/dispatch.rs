@@ -3,7 +3,8 @@
 #![allow(unsafe_code)]
 #![allow(unsafe_op_in_unsafe_fn)] // As in `forward.rs`.
 
-use super::forward::{Pass, forward};
+use super::buffer::Buffer;
+use super::forward::{Pass, forward, product};
 use super::geometry::{Geometry, Isa};
 use super::gradient::{self, Job};
 use super::profile::Pass as Timed;
@@ -90,6 +91,20 @@ macro_rules! entrances {
                 match slices.first().map_or(1, |slice| slice.width / <$S>::LANES) {
                     1 => gradient::run::<$S, $MR, $HALF, 1>(geo, slices, steps, jobs),
                     _ => gradient::run::<$S, $MR, $HALF, 2>(geo, slices, steps, jobs),
+                }
+            }
+
+            #[$attribute]
+            pub unsafe fn bare(blocks: usize, depth: usize, w: *const f32, x: *const f32, out: *mut f32) {
+                for block in 0..blocks {
+                    let mut acc = [[[<$S>::splat(0.0); 2]; 1]; $MR];
+                    product::<$S, $MR, 1, 2>(&mut acc, w.add(block * $MR * depth), $MR, x, depth);
+                    for i in 0..$MR {
+                        for v in 0..2 {
+                            let to = ((block * $MR + i) * 2 + v) * <$S>::LANES;
+                            <$S>::store(out.add(to), acc[i][0][v]);
+                        }
+                    }
                 }
             }
 
@@ -189,6 +204,26 @@ pub fn run_choose(isa: Isa, choice: &Choice, logits: &mut [f32], u: &[f32], chos
             Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => avx512::choose(choice, logits, u, chosen),
             #[cfg(not(target_arch = "x86_64"))]
             _ => portable::choose(choice, logits, u, chosen),
+        }
+    }
+}
+
+/// `blocks` tiles of products over `depth`, two vectors wide: weights [block][depth][MR], x [depth][W], out [block][MR][W].
+pub fn run_bare(isa: Isa, blocks: usize, depth: usize, weights: &Buffer, x: &Buffer, out: &mut Buffer) {
+    let (tile, width) = (isa.tile_rows(), 2 * isa.lanes());
+    assert!(weights.len() >= blocks * tile * depth && x.len() >= depth * width, "operands of these sizes");
+    assert!(out.len() >= blocks * tile * width, "room for the sums");
+    let (w, x, out) = (weights.ptr(), x.ptr(), out.ptr_mut());
+    // SAFETY: sizes as asserted; `Isa` values come from detection.
+    unsafe {
+        match isa {
+            Isa::Portable => portable::bare(blocks, depth, w, x, out),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::bare(blocks, depth, w, x, out),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => avx512::bare(blocks, depth, w, x, out),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => portable::bare(blocks, depth, w, x, out),
         }
     }
 }

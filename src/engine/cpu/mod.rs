@@ -8,6 +8,7 @@
 //! which has units in lanes and the same forward bits; `paths` hands over between the two.
 
 mod backward;
+pub mod bare;
 mod batch;
 mod buffer;
 mod cells;
@@ -45,6 +46,7 @@ use super::{
     LayerActivations, Phase, Precision, SampleRequest, SampledTune, Stats, Ticket,
 };
 use crate::model::{CellKind, ModelShape};
+use crate::pinning::pin_thread;
 use batch::Batch;
 use dispatch::{Work, run_update};
 use forward::{Dropout, Pass};
@@ -113,6 +115,7 @@ impl CpuEngine {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(spec.threads)
             .thread_name(|i| format!("engine-{i}"))
+            .start_handler(pin_thread)
             .build()
             .map_err(|e| {
                 EngineError::Unsupported(format!(

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use crate::pinning::pin_thread;
+
 /// Turns of a waiting loop before it yields: some ten microseconds.
 const SPINS: u32 = 400;
 /// Yields of an idle thread before it parks.
@@ -201,6 +203,7 @@ impl Team {
     }
 
     fn of(members: usize) -> Team {
+        pin_thread(0); // The caller.
         let shared = Arc::new(Shared {
             meeting: Arc::new(Meeting::new(members)),
             job: [AtomicU64::new(0), AtomicU64::new(0)],
@@ -266,6 +269,7 @@ impl Team {
 
 /// A helper's life.
 fn help(shared: &Shared, member: usize) {
+    pin_thread(member);
     let mut seen = 0;
     loop {
         let mut tries = 0;
