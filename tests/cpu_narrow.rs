@@ -118,7 +118,8 @@ fn columns(chunk: &Chunk, few: usize) -> Chunk {
     out
 }
 
-/// The forward pass gives the bits of the path with streams in lanes: losses, logits, carried states.
+/// The forward pass gives the bits of the path with streams in lanes: losses, logits, carried states; of training not
+/// where bf16 is native there.
 #[test]
 fn few_streams_give_the_bits_of_many() {
     for isa in Isa::available() {
@@ -152,6 +153,9 @@ fn few_streams_give_the_bits_of_many() {
                             let mut z = vec![0.0; few * 23];
                             engine.step(&one.ids, &one.resets, &mut z).unwrap();
                             assert_eq!(z, expected[..few * 23], "{case}: logits {t}");
+                        }
+                        if isa.running(precision).products().is_some() {
+                            continue;
                         }
                         engine.grad_chunk(&some, &plain(0.0)).unwrap();
                         let state = engine.save_state().unwrap();

@@ -304,7 +304,7 @@ impl Engine for CpuEngine {
 
     fn train_chunk(&mut self, chunk: &Chunk, hyper: &Hyper) -> Result<Ticket, EngineError> {
         chunk.check(self.geo.shape.vocab)?;
-        let narrow = self.narrow.serves(chunk.streams);
+        let narrow = self.narrow.serves_training(chunk.streams);
         let mut stats =
             if narrow { self.train_narrow(chunk, hyper, true)? } else { self.gradients(chunk, hyper)? };
         let loss = stats.mean_loss();
@@ -328,7 +328,7 @@ impl Engine for CpuEngine {
 
     fn grad_chunk(&mut self, chunk: &Chunk, hyper: &Hyper) -> Result<(Stats, Vec<f32>), EngineError> {
         chunk.check(self.geo.shape.vocab)?;
-        if self.narrow.serves(chunk.streams) {
+        if self.narrow.serves_training(chunk.streams) {
             let stats = self.train_narrow(chunk, hyper, false)?;
             let mut grads = zeros(self.params.len(), "gradients")?;
             self.narrow.grads(&mut grads);
@@ -471,7 +471,7 @@ impl Engine for CpuEngine {
         self.updates = state.updates;
         self.loss_scale = state.loss_scale;
         self.good_steps = state.good_steps;
-        if self.narrow.serves(streams) {
+        if self.narrow.serves_training(streams) {
             self.training = Batch::default();
             self.narrow.set_training_state(streams, &state.h, &state.c)?;
         } else if streams > 0 {
@@ -485,7 +485,7 @@ impl Engine for CpuEngine {
 
     fn layers(&mut self, chunk: &Chunk, backward: bool) -> Result<(), EngineError> {
         chunk.check(self.geo.shape.vocab)?;
-        if self.narrow.serves(chunk.streams) {
+        if self.narrow.serves_training(chunk.streams) {
             self.use_narrow(State::Training)?;
             return self.narrow.layers(chunk, backward);
         }

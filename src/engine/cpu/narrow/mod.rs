@@ -84,11 +84,16 @@ impl Narrow {
         }
     }
 
-    /// Whether this path takes chunks of so many streams. It may depend on nothing but the shape, the instruction set
-    /// and the number of streams: its gradients differ in their last bits from the other path's. Where bf16 is native
-    /// there, its forward pass would differ too, and nothing is served.
+    /// Whether this path trains chunks of so many streams. It may depend on nothing but the shape, the instruction set
+    /// and the number of streams: its gradients differ in their last bits from the other path's.
+    pub fn serves_training(&self, streams: usize) -> bool {
+        streams >= 1 && streams <= most_streams(self.plan.isa)
+    }
+
+    /// Whether it evaluates and steps so many. Where bf16 is native on the other path its forward pass would differ, and
+    /// a text's loss and a tune must not depend on how many there are.
     pub fn serves(&self, streams: usize) -> bool {
-        !self.native && streams >= 1 && streams <= most_streams(self.plan.isa)
+        !self.native && self.serves_training(streams)
     }
 
     /// Takes parameters and moments from the arena.

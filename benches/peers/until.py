@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""Seconds of training to a validation loss, this program and PyTorch in turn, a pair a seed.
+
+    benches/peers/until.py TRAIN VAL [--loss 1.65] [--seeds 3] [--threads 2] [--binary target/release/songrnn-fast]
+
+Both train a 1x150 LSTM on 32 streams of 100 characters with Adam at 2e-3, clip at 5 and validate after every epoch; the
+clock runs from the first step and through the validations. PyTorch's side is what people write: the texts end to end, cut
+into 32 streams, the state carried; a ready one-hot, nn.LSTM, fused Adam. This program's starts a new state at every tune.
+Prints a line a run and the medians; needs PyTorch in the Python that runs it.
+"""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+
+B, T, H, RATE, CLIP = 32, 100, 150, 2e-3, 5.0
+
+
+def ours(asked, seed):
+    with tempfile.TemporaryDirectory() as folder:
+        out = os.path.join(folder, "run")
+        command = [asked.binary, "train", asked.train, "--val", asked.val, "--layers", "1", "--hidden", str(H),
+                   "--batch", str(B), "--seq-len", str(T), "--lr", str(RATE), "--clip", str(CLIP), "--dropout", "0",
+                   "--schedule", "constant", "--epochs", str(asked.epochs), "--seed", str(seed), "--device", "cpu",
+                   "--threads", str(asked.threads), "--precision", asked.precision, "--out", out]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        events = [json.loads(line) for line in open(os.path.join(out, "metrics.jsonl"), encoding="utf-8")]
+    for event in events:
+        if event["event"] == "validation" and event["nats_per_char"] <= asked.loss:
+            return event["seconds"], round(event["epoch"])
+    return None
+
+
+def pytorch(asked, seed):
+    import torch
+    from torch.nn.functional import cross_entropy, one_hot
+
+    torch.set_num_threads(asked.threads)
+    torch.manual_seed(seed)
+    texts = [open(path, encoding="utf-8").read() for path in (asked.train, asked.val)]
+    ids = {c: i for i, c in enumerate(sorted(set(texts[0] + texts[1])))}
+    vocab = len(ids)
+
+    def streams(text):
+        all_ids = torch.tensor([ids[c] for c in text])
+        length = (len(all_ids) - 1) // B
+        cut = [all_ids[i:i + B * length].view(B, length).t().contiguous() for i in (0, 1)]
+        return [(cut[0][t:t + T], cut[1][t:t + T]) for t in range(0, length, T)]
+
+    train, val = map(streams, texts)
+    rnn, head = torch.nn.LSTM(vocab, H), torch.nn.Linear(H, vocab)
+    weights = [*rnn.parameters(), *head.parameters()]
+    adam = torch.optim.Adam(weights, lr=RATE, fused=True)
+    begun = time.perf_counter()
+    for epoch in range(1, asked.epochs + 1):
+        state = None
+        for x, y in train:
+            adam.zero_grad(set_to_none=True)
+            h, state = rnn(one_hot(x, vocab).float(), state)
+            state = tuple(part.detach() for part in state)
+            loss = cross_entropy(head(h).flatten(0, 1), y.flatten())
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(weights, CLIP)
+            adam.step()
+        with torch.no_grad():
+            state, total, count = None, 0.0, 0
+            for x, y in val:
+                h, state = rnn(one_hot(x, vocab).float(), state)
+                total += cross_entropy(head(h).flatten(0, 1), y.flatten(), reduction="sum").item()
+                count += y.numel()
+        if total / count <= asked.loss:
+            return time.perf_counter() - begun, epoch
+    return None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("train")
+    parser.add_argument("val")
+    parser.add_argument("--loss", type=float, default=1.65)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=80, help="give up after so many")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", default="f32", help="of this program's side; PyTorch's is f32, which is faster there")
+    parser.add_argument("--binary", default="target/release/songrnn-fast")
+    asked = parser.parse_args()
+    found = {"songrnn-fast": [], "pytorch": []}
+    for seed in range(1, asked.seeds + 1):
+        for name, run in (("songrnn-fast", ours), ("pytorch", pytorch)):
+            result = run(asked, seed)
+            if result is None:
+                print(f"seed {seed}  {name:13} not in {asked.epochs} epochs", flush=True)
+            else:
+                found[name].append(result)
+                print(f"seed {seed}  {name:13}{result[0]:8.1f} s  {result[1]:3} epochs", flush=True)
+    medians = {name: statistics.median(s for s, _ in runs) for name, runs in found.items() if runs}
+    if len(medians) == 2:
+        ratio = medians["pytorch"] / medians["songrnn-fast"]
+        print(f"medians: songrnn-fast {medians['songrnn-fast']:.1f} s, pytorch {medians['pytorch']:.1f} s, ratio {ratio:.2f}")
+        each = {name: statistics.median(s / e for s, e in runs) for name, runs in found.items()}
+        print(f"an epoch: songrnn-fast {each['songrnn-fast']:.2f} s, pytorch {each['pytorch']:.2f} s, "
+              f"ratio {each['pytorch'] / each['songrnn-fast']:.2f}")
+
+
+if __name__ == "__main__":
+    main()
