@@ -29,6 +29,7 @@ pub unsafe fn exp<S: Simd>(x: S::V) -> S::V {
 
 /// 2^r for r in [0, 1], highest power first: the polynomial with the smallest relative error, 2e-9 before rounding. One
 /// degree less would do, but at 0, where most activations are, this one is exact.
+#[allow(clippy::approx_constant)] // Near ln 2, and not it.
 const EXP2: [f32; 7] =
     [0.000_217_022_55, 0.001_243_968_8, 0.009_678_841, 0.055_483_34, 0.240_229_83, 0.693_147, 1.0];
 

@@ -7,6 +7,7 @@
 //! them depends on the number of threads, so results are bit-equal for any. Few streams take another path (`narrow`),
 //! which has units in lanes and the same forward bits; `paths` hands over between the two.
 
+mod activations;
 mod backward;
 pub mod bare;
 mod batch;
@@ -45,7 +46,7 @@ use super::{
     Chunk, DeviceFacts, Engine, EngineError, EngineInfo, EngineSpec, EngineState, FIRST_LOSS_SCALE, Hyper,
     LayerActivations, Phase, Precision, SampleRequest, SampledTune, Stats, Ticket,
 };
-use crate::model::{CellKind, ModelShape};
+use crate::model::ModelShape;
 use crate::pinning::pin_thread;
 use batch::Batch;
 use dispatch::{Work, run_update};
@@ -416,33 +417,10 @@ impl Engine for CpuEngine {
         batch.fit(&self.geo, Use::Training { dropout: false }, 1, chunk.steps)?;
         let pass = CpuEngine::pass(&self.geo, &self.weights, self.precision, chunk.steps);
         self.pool.install(|| batch.run(Work::States, &pass, &chunk));
-        if self.geo.short.is_some() {
-            return Ok(short::activations(&self.geo, &batch.slices[0], chunk.steps));
-        }
-        let (hidden, gates, cell) = (self.geo.shape.hidden, self.geo.gates, self.geo.shape.cell);
-        let slice = &batch.slices[0];
-        let (width, rows) = (slice.width, self.geo.units * slice.width);
-        let layers = slice.layers.iter().map(|space| {
-            let mut out = LayerActivations::default();
-            for t in 0..ids.len() {
-                let h = |unit: usize| space.h.as_slice()[(t + 1) * rows + unit * width];
-                let record = |unit: usize, slot: usize| {
-                    space.records.as_slice()
-                        [t * slice.record_stride + (unit * self.geo.record + slot) * width]
-                };
-                out.h.extend((0..hidden).map(h));
-                if cell == CellKind::Lstm {
-                    out.c.extend((0..hidden).map(|unit| record(unit, 4)));
-                }
-                for gate in 0..gates {
-                    out.gates.extend(
-                        (0..hidden).map(|u| if cell == CellKind::Rnn { h(u) } else { record(u, gate) }),
-                    );
-                }
-            }
-            out
-        });
-        Ok(layers.collect())
+        Ok(match self.geo.short {
+            Some(_) => short::activations(&self.geo, &batch.slices[0], chunk.steps),
+            None => activations::of(&self.geo, &batch.slices[0], chunk.steps),
+        })
     }
 
     fn save_state(&self) -> Result<EngineState, EngineError> {
