@@ -231,8 +231,8 @@ unsafe fn step<S: Simd, const A: usize, const B: usize, const NV: usize>(
             0 => weights.table.ptr().wrapping_add((block + 1) * A * B * row_stride),
             _ => w.wrapping_add(A * B * (inputs + hidden)),
         };
-        let soon =
-            Soon { written: if keeps { written } else { read }, read, turns: A * geo.record * width / 16 };
+        // Without records the rest fits into the second-level cache.
+        let soon = Soon { written, read, turns: if keeps { A * geo.record * width / 16 } else { 0 } };
         product_asking::<S, A, B, NV>(&mut acc, w.add(inputs * A * B), A * B, h_before, hidden, soon);
         let at = block * A * width;
         let rows = Rows {
