@@ -64,6 +64,18 @@ fn activations_are_within_their_bounds() {
     }
 }
 
+/// Sigmoid, tanh of 0. Activations lie around it, most of all early in training: a tanh that was 4e-5 off there, far less
+/// than bf16 rounds by, cost a model 0.04 nats of validation loss, because it was off in one direction.
+fn at_zero<S: Simd>() -> [f32; 2] {
+    let mut out = [[0.0f32; 16]; 2];
+    // SAFETY: as in `errors`.
+    unsafe {
+        S::store(out[0].as_mut_ptr(), math::sigmoid::<S>(S::splat(0.0)));
+        S::store(out[1].as_mut_ptr(), math::tanh::<S>(S::splat(0.0)));
+    }
+    [out[0][0], out[1][0]]
+}
+
 /// Sigmoid and tanh of NaN, minus and plus infinity, and numbers whose exponentials are out of range.
 fn extremes<S: Simd>() -> [[f32; 2]; 5] {
     [f32::NAN, f32::NEG_INFINITY, f32::INFINITY, -1e30, 1e30].map(|x| {
@@ -75,6 +87,35 @@ fn extremes<S: Simd>() -> [[f32; 2]; 5] {
         }
         [out[0][0], out[1][0]]
     })
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn at_zero_avx2() -> [f32; 2] {
+    at_zero::<super::simd::Avx2>()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")]
+unsafe fn at_zero_avx512() -> [f32; 2] {
+    at_zero::<super::simd::Avx512>()
+}
+
+#[test]
+fn activations_are_exact_at_zero() {
+    assert_eq!(at_zero::<Portable>(), [0.5, 0.0]);
+    #[cfg(target_arch = "x86_64")]
+    {
+        let available = super::Isa::available();
+        if available.contains(&super::Isa::Avx2) {
+            // SAFETY: just detected.
+            assert_eq!(unsafe { at_zero_avx2() }, [0.5, 0.0]);
+        }
+        if available.contains(&super::Isa::Avx512) {
+            // SAFETY: just detected.
+            assert_eq!(unsafe { at_zero_avx512() }, [0.5, 0.0]);
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]

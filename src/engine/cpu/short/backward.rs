@@ -4,8 +4,10 @@
 
 use super::super::forward::Pass;
 use super::super::head::mask_of;
+use super::super::math;
+use super::super::simd::Avx512;
 use super::forward::Sums;
-use super::lanes::{self, add, fma, high, less, load, low, mul, pair, splat, store, sub, tanh};
+use super::lanes::{self, add, fma, high, less, load, low, mul, pair, splat, store, sub};
 use super::products::{Product, TILE, Tiles};
 use super::{Sizes, Slice, Space, WIDTH, Weights};
 use crate::model::CellKind;
@@ -132,7 +134,7 @@ unsafe fn step<P: Product>(
                         CellKind::Lstm => {
                             let (if_, go) = (load(record), load(record.add(WIDTH)));
                             let (in_, forget, cell, out) = (low(if_), high(if_), low(go), high(go));
-                            let tanh_c = tanh(load(record.add(2 * WIDTH)));
+                            let tanh_c = math::tanh::<Avx512>(load(record.add(2 * WIDTH)));
                             let c_prev = if t == 0 {
                                 load(c_before.add(at))
                             } else {

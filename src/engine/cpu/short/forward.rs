@@ -3,7 +3,9 @@
 #![allow(unsafe_op_in_unsafe_fn)] // The contract of `slice`, and pointers into buffers sized by `Sizes`, throughout.
 
 use super::super::forward::{Pass, drop_output};
-use super::lanes::{self, V, add, fma, high, load, low, mul, pair, sigmoid, splat, store, sub, tanh};
+use super::super::math;
+use super::super::simd::Avx512;
+use super::lanes::{self, V, add, fma, high, load, low, mul, pair, splat, store, sub};
 use super::products::{Product, TILE, Tiles};
 use super::{Operand, Sizes, Slice, Space, WIDTH, Weights};
 use crate::model::CellKind;
@@ -216,14 +218,14 @@ unsafe fn step<P: Product>(
                     let record = records.wrapping_add(unit * sizes.record * WIDTH + lane);
                     let new = match geo.shape.cell {
                         CellKind::Lstm => {
-                            let in_ = sigmoid(add(load(z), splat(*b)));
-                            let forget = sigmoid(add(load(z.add(WIDTH)), splat(*b.add(1))));
-                            let cell = tanh(add(load(z.add(2 * WIDTH)), splat(*b.add(2))));
-                            let out = sigmoid(add(load(z.add(3 * WIDTH)), splat(*b.add(3))));
+                            let in_ = math::sigmoid::<Avx512>(add(load(z), splat(*b)));
+                            let forget = math::sigmoid::<Avx512>(add(load(z.add(WIDTH)), splat(*b.add(1))));
+                            let cell = math::tanh::<Avx512>(add(load(z.add(2 * WIDTH)), splat(*b.add(2))));
+                            let out = math::sigmoid::<Avx512>(add(load(z.add(3 * WIDTH)), splat(*b.add(3))));
                             // What is stored is what is used.
                             let (if_, go) = (pair(in_, forget), pair(cell, out));
                             let c_new = fma(high(if_), load(c.add(at)), mul(low(if_), low(go)));
-                            let tanh_c = tanh(c_new);
+                            let tanh_c = math::tanh::<Avx512>(c_new);
                             store(c.add(at), c_new);
                             if training {
                                 store(record, if_);
@@ -233,12 +235,12 @@ unsafe fn step<P: Product>(
                             mul(high(go), tanh_c)
                         }
                         CellKind::Gru => {
-                            let reset = sigmoid(add(load(z), splat(*b)));
-                            let update = sigmoid(add(load(z.add(WIDTH)), splat(*b.add(1))));
+                            let reset = math::sigmoid::<Avx512>(add(load(z), splat(*b)));
+                            let update = math::sigmoid::<Avx512>(add(load(z.add(WIDTH)), splat(*b.add(1))));
                             let rz = pair(reset, update);
                             let recurrent = add(load(z.add(2 * WIDTH)), splat(*b.add(2)));
                             let input = add(load(z.add(3 * WIDTH)), splat(*b.add(3)));
-                            let new = tanh(fma(low(rz), recurrent, input));
+                            let new = math::tanh::<Avx512>(fma(low(rz), recurrent, input));
                             let new = low(pair(new, new));
                             if training {
                                 store(record, rz);
@@ -248,7 +250,7 @@ unsafe fn step<P: Product>(
                             // (1 - z) n + z h = n + z (h - n)
                             fma(high(rz), sub(load(h_before.add(at)), new), new)
                         }
-                        CellKind::Rnn => tanh(add(load(z), splat(*b))),
+                        CellKind::Rnn => math::tanh::<Avx512>(add(load(z), splat(*b))),
                     };
                     h[i][v] = new;
                 }

@@ -1,4 +1,4 @@
-//! AVX-512 pieces of the short kernels: bf16 pairs, activations as exact as bf16 needs, a transposition.
+//! AVX-512 pieces of the short kernels: bf16 pairs, a transposition.
 #![allow(unsafe_code)]
 #![allow(unsafe_op_in_unsafe_fn)] // AVX-512F, BW and BF16 must be there; pointers are valid for a vector.
 
@@ -95,29 +95,6 @@ pub unsafe fn low(pairs: V) -> V {
 pub unsafe fn high(pairs: V) -> V {
     let mask = _mm512_set1_epi32(0xffff_0000_u32 as i32);
     _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(pairs), mask))
-}
-
-/// 2^x within 1.1e-4 (relative); 0 and infinity where it leaves f32; NaN stays NaN.
-#[inline(always)]
-unsafe fn exp2(x: V) -> V {
-    let n = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
-    let f = sub(x, n);
-    let p = fma(splat(0.055_838_283), f, splat(0.242_639_48));
-    let p = fma(fma(p, f, splat(0.693_136_73)), f, splat(0.999_924_56));
-    _mm512_scalef_ps(p, n)
-}
-
-/// 1 / (1 + e^-x) within 5e-5: a tenth of what rounding to bf16 may move it by.
-#[inline(always)]
-pub unsafe fn sigmoid(x: V) -> V {
-    _mm512_rcp14_ps(add(splat(1.0), exp2(mul(x, splat(-std::f32::consts::LOG2_E)))))
-}
-
-/// tanh within 1e-4.
-#[inline(always)]
-pub unsafe fn tanh(x: V) -> V {
-    let e = exp2(mul(x, splat(2.0 * std::f32::consts::LOG2_E)));
-    less(splat(2.0), _mm512_rcp14_ps(add(splat(1.0), e)), splat(1.0))
 }
 
 /// `to[j * to_stride + i] = from[i * from_stride + j]` for i, j below 16.
