@@ -126,17 +126,16 @@ impl<'a> Step<'a> {
     }
 }
 
-/// R units from `unit` on: d h from above and from the next step, then the cell. MR is what weights are packed in.
+/// R units from `first_unit` on: d h from above and from the next step, then the cell. MR is what weights are packed in.
 #[inline(always)]
 unsafe fn units<S: Simd, const B: usize, const R: usize, const MR: usize, const NV: usize>(
     step: &Step,
-    unit: usize,
+    first_unit: usize,
 ) {
     let geo = step.geo;
     let (hidden, width) = (geo.shape.hidden, NV * S::LANES);
     let gru = geo.shape.cell == CellKind::Gru;
     let one = S::splat(1.0);
-    let first_unit = unit;
     let mut acc = [[[S::splat(0.0); NV]; 1]; R];
     if !step.last {
         if gru {

@@ -69,7 +69,7 @@ impl Profile {
     }
 
     /// Phases since the last reading, in seconds of the wall: the slices' passes are averages over `threads` threads, and
-    /// what is missing to their stage's time is waiting (for the slowest slice, and for memory to be read and written).
+    /// what is missing to their stage's time is waiting: for the slowest slice, for threads to begin.
     pub fn take(&mut self, slices: &mut [Slice], threads: usize) -> Vec<Phase> {
         let mut passes = [0.0; 3];
         for slice in slices {

@@ -18,7 +18,7 @@ pub fn sample(pass: &Pass, request: &SampleRequest) -> Result<Vec<SampledTune>, 
     let threads = rayon::current_num_threads();
     // Enough lanes for every thread, not more: with a queue of tunes behind them, full slices stay full.
     let wanted = request.tunes.div_ceil(threads).max(1);
-    // Two vectors are half again as fast a stream as one, and no thread's slice need be left for another thread.
+    // With two vectors each weight that is fetched is used twice.
     let vectors = if wanted > geo.isa.lanes() { geo.vectors(usize::MAX) } else { geo.vectors(wanted) };
     let width = vectors * geo.isa.lanes();
     let count = request.tunes.div_ceil(width).min(2 * threads);

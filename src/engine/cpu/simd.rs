@@ -61,7 +61,7 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn round(a: Self::V) -> Self::V;
     /// 2^n for integral n in [-126, 127].
     unsafe fn exp2_integral(n: Self::V) -> Self::V;
-    /// x * 2^n for integral n in [-126, 127].
+    /// x * 2^n for integral n in [-126, 127], and for the n of [`Simd::split_exp2`].
     #[inline(always)]
     unsafe fn scale_exp2(x: Self::V, n: Self::V) -> Self::V {
         Self::mul(x, Self::exp2_integral(n))
