@@ -262,6 +262,26 @@ fn a_peer_that_serves_is_measured_in_turn() {
 }
 
 #[cfg(unix)]
+/// Where a step's time goes is told for many streams, and said not to be for few; they sum up to about the step.
+#[test]
+fn phases_are_told_where_there_are_any() {
+    let folder = tempfile::tempdir().unwrap();
+    let many = "bench train --device cpu --threads 1 --hidden 40 --batch 40 --seq-len 8 --seconds 0.05 --phases --pin";
+    let text = out(&run(folder.path(), many));
+    for phase in ["layers forward", "head and loss", "layers backward", "weights' gradients", "update"] {
+        assert!(text.contains(phase), "{phase}: {text}");
+    }
+    let object = json(&run(folder.path(), &format!("{many} --json")));
+    let phases = object["phases"].as_array().unwrap();
+    let sum: f64 = phases.iter().map(|phase| phase["ms"].as_f64().unwrap()).sum();
+    assert!(sum > 0.0, "{object}");
+    if cfg!(target_os = "linux") {
+        assert!(object["note"].as_str().unwrap().contains("threads on processors of their own"), "{object}");
+    }
+    let text = out(&run(folder.path(), &format!("bench train {TINY} {THRICE} --phases")));
+    assert!(text.contains("some cases have none") && !text.contains("layers forward"), "{text}");
+}
+
 #[test]
 fn a_peer_that_cannot_is_told() {
     let folder = tempfile::tempdir().unwrap();

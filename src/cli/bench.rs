@@ -186,6 +186,12 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
         write!(out, "{}", export::table(&results, &peers, &from))?;
         if args.phases {
             write!(out, "{}", export::phases(&results))?;
+            if results.iter().any(|result| !result.lines.is_empty() && result.phases.is_empty()) {
+                writeln!(
+                    out,
+                    "note: --phases: some cases have none: they are told for training many streams on the processor"
+                )?;
+            }
         }
     }
     if let Some(path) = &args.plot {
