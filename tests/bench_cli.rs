@@ -261,8 +261,7 @@ fn a_peer_that_serves_is_measured_in_turn() {
     assert!(table.contains("measured in turn, 5 pairs: ratio of the medians"), "{table}");
 }
 
-#[cfg(unix)]
-/// Where a step's time goes is told for many streams, and said not to be for few; they sum up to about the step.
+/// Where a step's time goes is told for many streams, and said not to be for few.
 #[test]
 fn phases_are_told_where_there_are_any() {
     let folder = tempfile::tempdir().unwrap();
@@ -282,6 +281,7 @@ fn phases_are_told_where_there_are_any() {
     assert!(text.contains("some cases have none") && !text.contains("layers forward"), "{text}");
 }
 
+#[cfg(unix)]
 #[test]
 fn a_peer_that_cannot_is_told() {
     let folder = tempfile::tempdir().unwrap();

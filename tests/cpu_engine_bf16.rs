@@ -32,8 +32,8 @@ fn engine(shape: ModelShape, precision: Precision, threads: usize, isa: Isa) -> 
 /// one stream of seven steps), where software rounding has 1.3e-3.
 const ONE_UNIT_BOUND: f64 = 1e-2;
 
-/// Of three tanh layers over 18 steps: rounding adds up along so long a chain, in software to 8.7e-5, here to 1.03e-4.
-/// All others stay within `SHORT_BOUND`.
+/// Of three tanh layers of 33 units, above `SHORT_BOUND`: rounding adds up along so long a chain, in software to 8.7e-5, here
+/// to 1.02e-4 (18 steps of 17 streams) and, over the few sums of one step of 9 streams, about 1.2e-4. All others stay within it.
 const THREE_TANH_LAYERS_BOUND: f64 = 1.2e-4;
 
 fn near_the_reference(shape: ModelShape, steps: usize, streams: usize, hyper: &Hyper, isa: Isa) {
@@ -41,7 +41,7 @@ fn near_the_reference(shape: ModelShape, steps: usize, streams: usize, hyper: &H
     let mut fast = engine(shape, Precision::Bf16, 2, isa);
     let bound = match (shape.cell, shape.hidden, shape.layers) {
         (_, 1, _) => ONE_UNIT_BOUND,
-        (CellKind::Rnn, _, 3) => THREE_TANH_LAYERS_BOUND,
+        (CellKind::Rnn, 33, 3) => THREE_TANH_LAYERS_BOUND,
         _ => SHORT_BOUND,
     };
     contract::gradients_are_the_references(&mut fast, (steps, streams), hyper, bound, &case);
@@ -53,7 +53,7 @@ fn ragged_shapes_are_near_the_reference() {
         for cell in CELLS {
             for (hidden, vocab, layers) in [(1, 3, 1), (31, 17, 2), (33, 7, 3), (12, 96, 1), (64, 32, 2)] {
                 // More streams than are trained with units in lanes.
-                for (steps, streams) in [(7, 10), (1, 17), (18, 17), (5, 33)] {
+                for (steps, streams) in [(1, 9), (7, 10), (1, 17), (18, 17), (5, 33)] {
                     near_the_reference(
                         ModelShape { cell, vocab, hidden, layers },
                         steps,

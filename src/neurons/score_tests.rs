@@ -18,34 +18,34 @@ struct Planted<F> {
 
 impl<F: Fn(&[u16], usize, usize, usize) -> f32 + Send> Engine for Planted<F> {
     fn info(&self) -> EngineInfo {
-        unimplemented!()
+        unreachable!("scores only tap")
     }
     fn shape(&self) -> ModelShape {
         self.shape
     }
     fn load_params(&mut self, _: &[f32]) -> Result<(), EngineError> {
-        unimplemented!()
+        unreachable!("scores only tap")
     }
     fn export_params(&self) -> Result<Vec<f32>, EngineError> {
-        unimplemented!()
+        unreachable!("scores only tap")
     }
     fn train_chunk(&mut self, _: &Chunk, _: &Hyper) -> Result<Ticket, EngineError> {
-        unimplemented!()
+        unreachable!("scores only tap")
     }
     fn grad_chunk(&mut self, _: &Chunk, _: &Hyper) -> Result<(Stats, Vec<f32>), EngineError> {
-        unimplemented!()
+        unreachable!("scores only tap")
     }
     fn eval_chunk(&mut self, _: &Chunk) -> Result<Ticket, EngineError> {
-        unimplemented!()
+        unreachable!("scores only tap")
     }
     fn eval_each(&mut self, _: &Chunk) -> Result<Vec<f32>, EngineError> {
-        unimplemented!()
+        unreachable!("scores only tap")
     }
     fn step(&mut self, _: &[u16], _: &[u8], _: &mut [f32]) -> Result<(), EngineError> {
-        unimplemented!()
+        unreachable!("scores only tap")
     }
     fn sample(&mut self, _: &SampleRequest) -> Result<Vec<SampledTune>, EngineError> {
-        unimplemented!()
+        unreachable!("scores only tap")
     }
     fn tap(&mut self, ids: &[u16]) -> Result<Vec<LayerActivations>, EngineError> {
         assert_eq!(ids[0], self.vocab.start(), "a tune begins with <start>");
@@ -63,13 +63,13 @@ impl<F: Fn(&[u16], usize, usize, usize) -> f32 + Send> Engine for Planted<F> {
         Ok((0..self.shape.layers).map(layer).collect())
     }
     fn save_state(&self) -> Result<EngineState, EngineError> {
-        unimplemented!()
+        unreachable!("scores only tap")
     }
     fn load_state(&mut self, _: &EngineState) -> Result<(), EngineError> {
-        unimplemented!()
+        unreachable!("scores only tap")
     }
     fn sync(&mut self, _: Ticket) -> Result<Stats, EngineError> {
-        unimplemented!()
+        unreachable!("scores only tap")
     }
 }
 

@@ -165,8 +165,8 @@ pub unsafe fn rnn<S: Simd, const A: usize, const B: usize, const NV: usize>(
     rows: &Rows,
 ) {
     // A few units at a time: twelve would not fit into the registers.
-    for part in acc.chunks(3) {
-        let first = (part.as_ptr() as usize - acc.as_ptr() as usize) / std::mem::size_of_val(&acc[0]);
+    for (number, part) in acc.chunks(3).enumerate() {
+        let first = 3 * number;
         let mut h = [[S::splat(0.0); NV]; 3];
         for i in 0..part.len() {
             h[i] = part[i][0];

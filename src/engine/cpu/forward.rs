@@ -33,6 +33,18 @@ macro_rules! multiply {
 /// Rows a turn of a product's loop: counting and stepping take slots of the multipliers' ports.
 const TURN: usize = 4;
 
+/// A turn; the pointers go on to the next.
+macro_rules! turn {
+    ($S:ty, $A:expr, $B:expr, $NV:expr, $sum:ident, $w:ident, $stride:expr, $x:ident, $width:expr) => {
+        multiply!($S, $A, $B, $NV, $sum, $w, $x);
+        multiply!($S, $A, $B, $NV, $sum, $w.add($stride), $x.add($width));
+        multiply!($S, $A, $B, $NV, $sum, $w.add(2 * $stride), $x.add(2 * $width));
+        multiply!($S, $A, $B, $NV, $sum, $w.add(3 * $stride), $x.add(3 * $width));
+        $w = $w.add(TURN * $stride);
+        $x = $x.add(TURN * $width);
+    };
+}
+
 /// acc[i][g][v] += sum over k of w[k][i][g] * x[k][v]; `w` is packed [n][`stride`], of which A * B are used, `x` is [n][W].
 /// Strides are constants where it is called, and known to the compiler after inlining.
 #[inline(always)]
@@ -47,12 +59,7 @@ pub unsafe fn product<S: Simd, const A: usize, const B: usize, const NV: usize>(
     // A local copy, so that the accumulators live in registers and not behind the reference.
     let mut sum = *acc;
     for _ in 0..n / TURN {
-        multiply!(S, A, B, NV, sum, w, x);
-        multiply!(S, A, B, NV, sum, w.add(stride), x.add(width));
-        multiply!(S, A, B, NV, sum, w.add(2 * stride), x.add(2 * width));
-        multiply!(S, A, B, NV, sum, w.add(3 * stride), x.add(3 * width));
-        w = w.add(TURN * stride);
-        x = x.add(TURN * width);
+        turn!(S, A, B, NV, sum, w, stride, x, width);
     }
     for _ in 0..n % TURN {
         multiply!(S, A, B, NV, sum, w, x);
@@ -94,12 +101,7 @@ pub unsafe fn product_asking<S: Simd, const A: usize, const B: usize, const NV: 
         S::soon(read.wrapping_add(16));
         written = written.wrapping_add(16);
         read = read.wrapping_add(32);
-        multiply!(S, A, B, NV, sum, w, x);
-        multiply!(S, A, B, NV, sum, w.add(stride), x.add(width));
-        multiply!(S, A, B, NV, sum, w.add(2 * stride), x.add(2 * width));
-        multiply!(S, A, B, NV, sum, w.add(3 * stride), x.add(3 * width));
-        w = w.add(TURN * stride);
-        x = x.add(TURN * width);
+        turn!(S, A, B, NV, sum, w, stride, x, width);
     }
     *acc = sum;
     product::<S, A, B, NV>(acc, w, stride, x, n - turns * TURN);

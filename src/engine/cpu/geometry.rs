@@ -198,11 +198,13 @@ impl Geometry {
     /// NV: vectors a slice. It may depend on the batch alone, never on the number of threads: it decides the order in
     /// which weight gradients are summed.
     pub fn vectors(&self, streams: usize) -> usize {
-        if self.short.is_some() {
-            return 2;
-        }
+        if self.short.is_some() || streams > 2 * self.isa.lanes() { self.most_vectors() } else { 1 }
+    }
+
+    /// The most vectors that a slice can have.
+    pub fn most_vectors(&self) -> usize {
         // Plain Rust has sixteen registers of four lanes: two vectors of eight would not fit.
-        if self.isa != Isa::Portable && streams > 2 * self.isa.lanes() { 2 } else { 1 }
+        if self.isa == Isa::Portable { 1 } else { 2 }
     }
 
     /// Elements from row to row of the first layer's table [unit][G][V].

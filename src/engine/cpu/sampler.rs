@@ -19,7 +19,7 @@ pub fn sample(pass: &Pass, request: &SampleRequest) -> Result<Vec<SampledTune>, 
     // Enough lanes for every thread, not more: with a queue of tunes behind them, full slices stay full.
     let wanted = request.tunes.div_ceil(threads).max(1);
     // With two vectors each weight that is fetched is used twice.
-    let vectors = if wanted > geo.isa.lanes() { geo.vectors(usize::MAX) } else { geo.vectors(wanted) };
+    let vectors = if wanted > geo.isa.lanes() { geo.most_vectors() } else { geo.vectors(wanted) };
     let width = vectors * geo.isa.lanes();
     let count = request.tunes.div_ceil(width).min(2 * threads);
     let mut slices = (0..count)
