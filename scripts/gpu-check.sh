@@ -3,13 +3,15 @@
 # engine's tests, compute-sanitizer's tools over a reduced set of them, then the speed cases. No stage stops the next;
 # the exit code is 0 only if every stage passed, and what could not run has not passed.
 #
-#     scripts/gpu-check.sh [STAGE,...]   out of facts,doctor,tests,memcheck,racecheck,synccheck,speed-layer,speed-train,
+#     scripts/gpu-check.sh [STAGE,...]   out of facts,doctor,tests,smoke,memcheck,racecheck,synccheck,speed-layer,speed-train,
 #                                        speed-sample,peers; default: all
 #
 # Environment
 #     BIN_DIR         folder of the binaries; default gpu-bundle in the repository
 #     OUT             where logs and CSV files go; default gpu-check in the repository
-#     STAGE_LIMIT     seconds for each program that is run, instead of its own limit
+#     STAGE_LIMIT     seconds for each program and each test that is run, instead of its own limit
+#     TEST_JOBS       tests that run at a time; default 4
+#     SECONDS_A_CASE  how long a case of speed is measured; default 1.5
 #
 # Leaves in OUT: stages.csv (the table), gpu.csv (the device), speed-*.csv and peers.csv (in the columns of
 # benches/record/), speed-*.png, kernels.json (every way to run a shape with its time), and a log of each stage.
@@ -18,7 +20,7 @@ set -uo pipefail
 repository=$(cd "$(dirname "$0")/.." && pwd)
 bin=$(realpath -m "${BIN_DIR:-$repository/gpu-bundle}")
 out=$(realpath -m "${OUT:-$repository/gpu-check}")
-all=facts,doctor,tests,memcheck,racecheck,synccheck,speed-layer,speed-train,speed-sample,peers
+all=facts,doctor,tests,smoke,memcheck,racecheck,synccheck,speed-layer,speed-train,speed-sample,peers
 stages=${1:-$all}
 for stage in ${stages//,/ }; do
   case ,$all, in
@@ -105,18 +107,46 @@ test_binaries() {
   fi
 }
 
-# counted NAME: reads what a test binary says of itself. One that ran no test has shown nothing.
-counted() {
-  local line passed skips
-  line=$(grep -a '^test result:' "$out/$1.out" | tail -n 1)
-  passed=$(sed -n 's/.* \([0-9]*\) passed.*/\1/p' <<<"$line")
-  note=$(sed -n 's/^test result: [a-zA-Z]*\. \(.* ignored\);.*/\1/p' <<<"$line")
-  skips=$(grep -ac '^\(test .* \.\.\. \)\{0,1\}SKIP' "$out/$1.out")
+# each STAGE NAME LIMIT COMMAND...: every test of a binary in a process of its own, for an illegal address spoils the
+# device for all that follow it in a process; TEST_JOBS at a time. COMMAND stands before the binary. Leaves a log and an exit
+# code of each test in OUT/STAGE.NAME and records how many passed.
+each() {
+  local stage=$1 name=$2 limit=${STAGE_LIMIT:-$3} begun test code log skips=0 passed=0 bad=() folder
+  shift 3
+  folder=$out/$stage.$name
+  mkdir -p "$folder"
+  echo "== $stage.$name: $* $name, each test in a process of its own"
+  begun=$(date +%s)
+  "$bin/$name" --list 2>/dev/null | sed -n 's/: test$//p' >"$folder/tests"
+  # shellcheck disable=SC2016
+  xargs -a "$folder/tests" -P "${TEST_JOBS:-4}" -I '{}' bash -c '
+    folder=$1 limit=$2 test=$3
+    shift 3
+    timeout --kill-after=10 "$limit" "$@" --exact "$test" --nocapture >"$folder/$test.log" 2>&1 </dev/null
+    echo $? >"$folder/$test.code"' each "$folder" "$limit" '{}' "$@" "$bin/$name"
+  while read -r test; do
+    log=$folder/$test.log
+    code=$(cat "$folder/$test.code" 2>/dev/null || echo none)
+    skips=$((skips + $(grep -ac '^\(test .* \.\.\. \)\{0,1\}SKIP' "$log")))
+    # A test that ran nothing, or a tool that printed no summary of nothing found, has shown nothing.
+    if [ "$code" = 0 ] && grep -aq '^test result: ok\. 1 passed' "$log" &&
+      { [ $# = 0 ] || grep -aq 'SUMMARY: 0 ' "$log"; }; then
+      passed=$((passed + 1))
+    else
+      [ "$code" != 124 ] && [ "$code" != 137 ] || code="time is up"
+      bad+=("$test ($code)")
+      printf -- '-- %s.%s %s: exit %s\n' "$stage" "$name" "$test" "$code" >&2
+      grep -av '^$' "$log" | tail -n 12 | cut -c1-300 >&2
+    fi
+  done <"$folder/tests"
+  result=ok
+  note="$passed passed"
   [ "$skips" = 0 ] || note="$note; $skips SKIP lines"
-  if [ "$result" = ok ] && [ "${passed:-0}" = 0 ]; then
+  if [ "${#bad[@]}" != 0 ] || [ "$passed" = 0 ]; then
     result=FAILED
-    note="ran no test"
+    note="$note; ${#bad[@]} failed: ${bad[*]}"
   fi
+  record "$stage.$name" "$result" $(($(date +%s) - begun)) "$note"
 }
 
 facts() {
@@ -146,30 +176,52 @@ doctor() {
 tests() {
   test_binaries tests || return
   local name
-  for name in "${binaries[@]}"; do
-    SONGRNN_TEST_DEVICE=cuda limited "$name" 240 "$bin/$name" --test-threads=1 --nocapture
-    counted "$name"
-    record "$name" "$result" "$seconds" "$note"
-  done
+  export SONGRNN_TEST_DEVICE=cuda
+  for name in "${binaries[@]}"; do each tests "$name" 240; done
 }
 
-# sanitize TOOL: every test binary on a reduced set of cases; these tools slow a kernel down by 10 to 100 times.
+# sanitize TOOL: every test on a reduced set of cases; these tools slow a kernel down by 10 to 100 times.
 sanitize() {
   if ! command -v compute-sanitizer >/dev/null; then
     record "$1" MISSING 0 "no compute-sanitizer (scripts/cuda-toolkit.sh --sanitizer)"
     return
   fi
   test_binaries "$1" || return
-  local name summary
+  local name
+  export SONGRNN_TEST_DEVICE=cuda SONGRNN_TEST_QUICK=1
   for name in "${binaries[@]}"; do
-    SONGRNN_TEST_DEVICE=cuda SONGRNN_TEST_QUICK=1 limited "$1.$name" 300 \
-      compute-sanitizer --tool "$1" --error-exitcode 99 --print-limit 20 "$bin/$name" --test-threads=1 --nocapture
-    counted "$1.$name"
-    summary=$(grep -ah 'SUMMARY:' "$out/$1.$name.out" "$out/$1.$name.log" | tail -n 1 | sed 's/^=* *//')
-    # Without its summary the tool has not looked, whatever the exit code.
-    if [ "$result" = ok ] && ! grep -q 'SUMMARY: 0 ' <<<"$summary"; then result=FAILED; fi
-    record "$1.$name" "$result" "$seconds" "${note:+$note; }${summary:-no summary}"
+    each "$1" "$name" 300 compute-sanitizer --tool "$1" --error-exitcode 99 --print-limit 20
   done
+  unset SONGRNN_TEST_QUICK
+}
+
+# The program as users run it: train on the GPU, stop and go on, evaluate and sample; in f32 the processor says the same.
+smoke() {
+  program smoke songrnn-fast || return
+  local folder=$out/smoke
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  # shellcheck disable=SC2016
+  limited smoke 120 bash -c '
+    set -euo pipefail
+    cd "$1"
+    songrnn=$2
+    for precision in f32 bf16 f16; do
+      "$songrnn" train --device cuda --precision $precision --steps 200 --out $precision >$precision.log 2>&1
+      loss=$("$songrnn" eval --device cuda --precision $precision --model $precision --json $precision/samples/final/*.abc)
+      echo "$precision: $(grep "^test loss" $precision.log); its own tunes: $loss"
+      "$songrnn" sample --device cuda --precision $precision --model $precision -n 64 --seed 5 --out $precision-tunes >/dev/null 2>&1
+    done
+    "$songrnn" train --device cuda --steps 100 --out parts >/dev/null 2>&1
+    "$songrnn" train --resume parts --device cuda --steps 200 >/dev/null 2>&1
+    tensors() { python3 -c "import sys; b = open(sys.argv[1], \"rb\").read(); sys.stdout.buffer.write(b[8 + int.from_bytes(b[:8], \"little\"):])" $1/last.safetensors | sha256sum; }
+    [ "$(tensors f32)" = "$(tensors parts)" ] || echo "going on after step 100 gave another model"
+    "$songrnn" sample --device cpu --model f32 -n 64 --seed 5 --out cpu-tunes >/dev/null 2>&1
+    same=0
+    for tune in cpu-tunes/*.txt; do cmp -s "$tune" f32-tunes/"$(basename "$tune")" && same=$((same + 1)); done
+    echo "$same of $(ls cpu-tunes/*.txt | wc -l) tunes are those of the processor"' smoke "$folder" "$bin/songrnn-fast"
+  cat "$out/smoke.out"
+  record smoke "$result" "$seconds" "$(tail -n 1 "$out/smoke.out")"
 }
 
 # rows FILE: how many rows of a CSV file of records have a figure and how many have not; 1 unless one has and none is
@@ -205,13 +257,13 @@ bench() {
   measured "$name"
 }
 
-tiers=(--precision "f32,bf16,f16" --kernel "fused,cudnn,stepwise" --seconds 1.5)
+tiers=(--precision "f32,bf16,f16" --kernel "fused,cudnn,stepwise" --seconds "${SECONDS_A_CASE:-1.5}")
 shapes=(--cases "a,b,c")
 tunes=(--batch "1,64,1056" --seq-len 500)
 
 speed-layer() { bench speed-layer layer "${shapes[@]}" "${tiers[@]}" --plot "$out/speed-layer.png"; }
 speed-train() { bench speed-train train "${shapes[@]}" "${tiers[@]}" --plot "$out/speed-train.png"; }
-speed-sample() { bench speed-sample sample "${tunes[@]}" --precision f32,f16 --kernel auto,stepwise --seconds 1.5; }
+speed-sample() { bench speed-sample sample "${tunes[@]}" --precision f32,f16 --kernel auto,stepwise --seconds "${SECONDS_A_CASE:-1.5}"; }
 
 # The same cases by PyTorch, where the machine's Python has it.
 peers() {
@@ -223,7 +275,7 @@ peers() {
     record peers FAILED 0 "no list of cases"
     return
   fi
-  limited peers 540 python3 benches/peers/pytorch.py --cases "$list" --csv "$out/peers.csv" --seconds 1.5
+  limited peers 540 python3 benches/peers/pytorch.py --cases "$list" --csv "$out/peers.csv" --seconds "${SECONDS_A_CASE:-1.5}"
   if grep -q '^SKIP' "$out/peers.out"; then
     record peers MISSING "$seconds" "$(head -n 1 "$out/peers.out")"
     return
