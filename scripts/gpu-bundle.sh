@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds what scripts/gpu-check.sh runs on a machine that has a GPU and no Rust: the program, which measures
-# itself, and the CUDA tests, stripped, in one ignored folder of under 64 MiB.
+# itself, and the CUDA tests (cuda_device_unit: those of the library), stripped, in one ignored folder of under 64 MiB.
 #
 #     scripts/gpu-bundle.sh [DIR]        default gpu-bundle in the repository
 #
@@ -30,7 +30,7 @@ say "building (release)"
 build build --release --bin songrnn-fast
 names=()
 for file in "${tests[@]}"; do names+=(--test "$(basename "$file" .rs)"); done
-build test --release --no-run "${names[@]}"
+build test --release --no-run --lib "${names[@]}"
 
 rm -rf "$folder"
 mkdir -p "$folder"
@@ -40,9 +40,10 @@ for line in open(sys.argv[1], encoding="utf-8"):
     message = json.loads(line) if line.startswith("{") else {}
     target = message.get("target", {})
     # The program is also built for the tests; its own build is the one to take along.
-    wanted = target.get("kind") == ["test"] or not message.get("profile", {}).get("test")
+    library = "lib" in target.get("kind", [])
+    wanted = library or target.get("kind") == ["test"] or not message.get("profile", {}).get("test")
     if message.get("executable") and wanted:
-        print(target["name"], message["executable"], sep="\t")
+        print("cuda_device_unit" if library else target["name"], message["executable"], sep="\t")
 PYTHON
   strip -s -o "$folder/$name" "$executable"
 done

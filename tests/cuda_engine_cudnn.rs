@@ -25,6 +25,10 @@ use songrnn_fast::model::{CellKind, ModelShape};
 const PRECISIONS: [(Precision, f64); 3] =
     [(Precision::F32, F32_BOUND), (Precision::Bf16, SHORT_BOUND), (Precision::F16, SHORT_BOUND)];
 
+/// cuDNN's persistent kernels come less near in f32 than its STANDARD does and than ours do, still a hundred times nearer
+/// than TF32. Measured on an H200 with cuDNN 9.14: 1.6e-11 (PERSIST_STATIC), STANDARD at most 8e-14.
+const PERSISTENT_F32_BOUND: f64 = 1e-9;
+
 /// A GPU, or the fake of one, that has cuDNN; None elsewhere: `on_fakes` runs these tests there.
 fn gpu() -> Option<Arc<dyn Driver>> {
     if !device::on_gpu() {
@@ -131,6 +135,8 @@ fn chunks_without_starts_equal_the_reference_with_every_algorithm() {
                 continue;
             }
             let case = format!("{choice}: {precision} {shape}");
+            let persistent = choice.algorithm != Algorithm::Standard;
+            let bound = if persistent { f64::max(bound, PERSISTENT_F32_BOUND) } else { bound };
             // Three times the same size: direct, captured, replayed; from a carried state.
             let chunks = [41, 42, 43].map(|seed| uncut(seed, 20, 4, 5));
             let tried = with_choice(&driver, shape, precision, choice).and_then(|mut engine| {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Seconds of training to a validation loss, this program and PyTorch in turn, a pair a seed.
 
-    benches/peers/until.py TRAIN VAL [--loss 1.65] [--seeds 3] [--threads 2] [--binary target/release/songrnn-fast]
+    benches/peers/until.py TRAIN VAL [--loss 1.65] [--seeds 3] [--threads 2] [--device cuda] [--binary target/release/songrnn-fast]
 
 Both train a 1x150 LSTM on 32 streams of 100 characters with Adam at 2e-3, clip at 5 and validate after every epoch; the
 clock runs from the first step and through the validations. PyTorch's side is what people write: the texts end to end, cut
@@ -24,7 +24,7 @@ def ours(asked, seed):
         out = os.path.join(folder, "run")
         command = [asked.binary, "train", asked.train, "--val", asked.val, "--layers", "1", "--hidden", str(H),
                    "--batch", str(B), "--seq-len", str(T), "--lr", str(RATE), "--clip", str(CLIP), "--dropout", "0",
-                   "--schedule", "constant", "--epochs", str(asked.epochs), "--seed", str(seed), "--device", "cpu",
+                   "--schedule", "constant", "--epochs", str(asked.epochs), "--seed", str(seed), "--device", asked.device,
                    "--threads", str(asked.threads), "--precision", asked.precision, "--out", out]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         events = [json.loads(line) for line in open(os.path.join(out, "metrics.jsonl"), encoding="utf-8")]
@@ -35,25 +35,30 @@ def ours(asked, seed):
 
 
 def pytorch(asked, seed):
-    import torch
+    import torch  # on a GPU with its defaults: TF32 in cuDNN's products
     from torch.nn.functional import cross_entropy, one_hot
 
-    torch.set_num_threads(asked.threads)
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
     torch.manual_seed(seed)
     texts = [open(path, encoding="utf-8").read() for path in (asked.train, asked.val)]
     ids = {c: i for i, c in enumerate(sorted(set(texts[0] + texts[1])))}
     vocab = len(ids)
 
     def streams(text):
-        all_ids = torch.tensor([ids[c] for c in text])
+        all_ids = torch.tensor([ids[c] for c in text], device=asked.device)
         length = (len(all_ids) - 1) // B
         cut = [all_ids[i:i + B * length].view(B, length).t().contiguous() for i in (0, 1)]
         return [(cut[0][t:t + T], cut[1][t:t + T]) for t in range(0, length, T)]
 
     train, val = map(streams, texts)
-    rnn, head = torch.nn.LSTM(vocab, H), torch.nn.Linear(H, vocab)
+    rnn, head = torch.nn.LSTM(vocab, H).to(asked.device), torch.nn.Linear(H, vocab).to(asked.device)
     weights = [*rnn.parameters(), *head.parameters()]
     adam = torch.optim.Adam(weights, lr=RATE, fused=True)
+    if asked.device != "cpu":  # libraries are loaded when first used
+        warm, _ = rnn(one_hot(train[0][0], vocab).float())
+        head(warm).sum().backward()
+        torch.cuda.synchronize()
     begun = time.perf_counter()
     for epoch in range(1, asked.epochs + 1):
         state = None
@@ -69,9 +74,9 @@ def pytorch(asked, seed):
             state, total, count = None, 0.0, 0
             for x, y in val:
                 h, state = rnn(one_hot(x, vocab).float(), state)
-                total += cross_entropy(head(h).flatten(0, 1), y.flatten(), reduction="sum").item()
+                total += cross_entropy(head(h).flatten(0, 1), y.flatten(), reduction="sum")
                 count += y.numel()
-        if total / count <= asked.loss:
+        if float(total) / count <= asked.loss:
             return time.perf_counter() - begun, epoch
     return None
 
@@ -84,6 +89,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=80, help="give up after so many")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--precision", default="f32", help="of this program's side; PyTorch's is f32, which is faster there")
     parser.add_argument("--binary", default="target/release/songrnn-fast")
     asked = parser.parse_args()
@@ -95,13 +101,13 @@ def main():
                 print(f"seed {seed}  {name:13} not in {asked.epochs} epochs", flush=True)
             else:
                 found[name].append(result)
-                print(f"seed {seed}  {name:13}{result[0]:8.1f} s  {result[1]:3} epochs", flush=True)
+                print(f"seed {seed}  {name:13}{result[0]:8.2f} s  {result[1]:3} epochs", flush=True)
     medians = {name: statistics.median(s for s, _ in runs) for name, runs in found.items() if runs}
     if len(medians) == 2:
         ratio = medians["pytorch"] / medians["songrnn-fast"]
-        print(f"medians: songrnn-fast {medians['songrnn-fast']:.1f} s, pytorch {medians['pytorch']:.1f} s, ratio {ratio:.2f}")
+        print(f"medians: songrnn-fast {medians['songrnn-fast']:.2f} s, pytorch {medians['pytorch']:.2f} s, ratio {ratio:.2f}")
         each = {name: statistics.median(s / e for s, e in runs) for name, runs in found.items()}
-        print(f"an epoch: songrnn-fast {each['songrnn-fast']:.2f} s, pytorch {each['pytorch']:.2f} s, "
+        print(f"an epoch: songrnn-fast {each['songrnn-fast']:.3f} s, pytorch {each['pytorch']:.3f} s, "
               f"ratio {each['pytorch'] / each['songrnn-fast']:.2f}")
 
 
