@@ -33,9 +33,16 @@ macro_rules! multiply {
 /// Rows a turn of a product's loop: counting and stepping take slots of the multipliers' ports.
 const TURN: usize = 4;
 
+/// Rows ahead of a product's turn whose weights are asked for: the processor brings a model's weights by itself from where
+/// they are to the second-level cache, not to the first.
+const AHEAD: usize = 16;
+
 /// A turn; the pointers go on to the next.
 macro_rules! turn {
     ($S:ty, $A:expr, $B:expr, $NV:expr, $sum:ident, $w:ident, $stride:expr, $x:ident, $width:expr) => {
+        for line in 0..(TURN * $stride).div_ceil(16) {
+            <$S>::soon($w.wrapping_add(AHEAD * $stride + 16 * line));
+        }
         multiply!($S, $A, $B, $NV, $sum, $w, $x);
         multiply!($S, $A, $B, $NV, $sum, $w.add($stride), $x.add($width));
         multiply!($S, $A, $B, $NV, $sum, $w.add(2 * $stride), $x.add(2 * $width));

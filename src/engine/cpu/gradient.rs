@@ -258,7 +258,7 @@ unsafe fn block<S: Simd, const MR: usize, const NV: usize>(
     let mut tile = from.tiles;
     let asking = number < panel * width / (16 * LINES);
     let mut later = tile.wrapping_add(STEPS * from.tile_stride + number * 16 * LINES);
-    for x in from.x {
+    for (step, x) in from.x.iter().enumerate() {
         let x = x.add(row * width);
         if from.x_later > 0 {
             for line in 0..MR * width / 16 {
@@ -271,6 +271,16 @@ unsafe fn block<S: Simd, const MR: usize, const NV: usize>(
             }
         }
         for lane in (0..width).step_by(4) {
+            // The next block's rows and sums are in the second-level cache.
+            for line in 0..MR.div_ceil(4) {
+                S::soon(x.wrapping_add(MR * width + 16 * (lane / 4 * MR.div_ceil(4) + line)));
+            }
+            if step + 1 == from.x.len() {
+                let lines = (MR * panel / 4).div_ceil(width);
+                for line in 0..lines {
+                    S::soon_written(at.wrapping_add(MR * panel + 16 * (lane / 4 * lines + line)));
+                }
+            }
             multiply!(S, MR, acc, x, tile, width, lane);
             multiply!(S, MR, acc, x, tile, width, lane + 1);
             multiply!(S, MR, acc, x, tile, width, lane + 2);
