@@ -165,8 +165,9 @@ pub unsafe fn forward<S: Simd, const A: usize, const B: usize, const NV: usize>(
         for t in 0..pass.steps {
             if slice.any_reset[t] {
                 let keep = &slice.keep.as_slice()[t * slice.width..][..slice.width];
+                let slot = slice.slot(t);
                 let space = &mut slice.layers[layer];
-                let from = &space.h.as_slice()[t * rows..][..rows];
+                let from = &space.h.as_slice()[slot * rows..][..rows];
                 let masked = &mut space.h_masked.as_mut_slice()[t * rows..][..rows];
                 masked.copy_from_slice(from);
                 Slice::mask_rows(masked, keep);
@@ -202,10 +203,11 @@ unsafe fn step<S: Simd, const A: usize, const B: usize, const NV: usize>(
     for v in 1..NV {
         picks[v] = S::picks(slice.ids.as_ptr().add(t * width + v * S::LANES));
     }
+    let after = slice.slot(t + 1);
     let space = &mut slice.layers[layer];
     let c = space.c.ptr_mut();
     let records = space.records.ptr_mut().add(t * slice.record_stride);
-    let h_after = space.h.ptr_mut().add((t + 1) * rows);
+    let h_after = space.h.ptr_mut().add(after * rows);
     for block in 0..hidden.div_ceil(A) {
         let mut acc = [[[S::splat(0.0); NV]; B]; A];
         for i in 0..A {

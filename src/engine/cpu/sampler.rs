@@ -89,7 +89,7 @@ fn run(
         }
         slice.any_reset[0] = any_reset;
         run_slice(Work::Logits, pass, slice);
-        slice.carry(rows, 1);
+        slice.turn(rows);
         if request.choice.is_plain() {
             for (lane, uniform) in lanes.iter().zip(&mut uniform) {
                 *uniform = lane.as_ref().map_or(0.0, |(_, stream)| stream.uniform(request));

@@ -46,6 +46,8 @@ pub struct Slice {
     pub targets: Vec<u16>,
     /// 1 where the state is kept, 0 where a tune starts [T][W].
     pub keep: Buffer,
+    /// Whether the two slots of `h` of an inference's single step are exchanged; see [`Slice::turn`].
+    pub turned: bool,
     /// Whether any stream of the slice starts a tune at t [T].
     pub any_reset: Vec<bool>,
     /// Gradient with respect to a layer's output, all steps [T][units][W].
@@ -126,6 +128,7 @@ impl Slice {
             ids: vec![0; steps * width],
             targets: vec![IGNORE; steps * width],
             keep: zeros(steps * width)?,
+            turned: false,
             any_reset: vec![false; steps],
             dx: zeros(if_(training, steps * rows))?,
             dg: zeros(if_(own && training, 2 * gates))?,
@@ -181,8 +184,10 @@ impl Slice {
     /// The state before step `t` of layer `layer`, masked [units][W].
     pub fn h_before(&self, rows: usize, layer: usize, t: usize) -> &[f32] {
         let space = &self.layers[layer];
-        let from = if self.any_reset[t] { &space.h_masked } else { &space.h };
-        &from.as_slice()[t * rows..][..rows]
+        if self.any_reset[t] {
+            return &space.h_masked.as_slice()[t * rows..][..rows];
+        }
+        &space.h.as_slice()[self.slot(t) * rows..][..rows]
     }
 
     /// The output of layer `layer` at step `t` after dropout [units][W].
@@ -191,7 +196,7 @@ impl Slice {
         if space.dropped.len() > 0 {
             &space.dropped.as_slice()[t * rows..][..rows]
         } else {
-            &space.h.as_slice()[(t + 1) * rows..][..rows]
+            &space.h.as_slice()[self.slot(t + 1) * rows..][..rows]
         }
     }
 
@@ -200,6 +205,21 @@ impl Slice {
         for layer in &mut self.layers {
             layer.h.as_mut_slice().copy_within(steps * rows..(steps + 1) * rows, 0);
         }
+    }
+
+    /// The slot of `h` with the state before step `t`.
+    pub fn slot(&self, t: usize) -> usize {
+        if self.turned { 1 - t } else { t }
+    }
+
+    /// After a single step where there is room for one: the last state becomes the carried one, and stays where it is. Only the
+    /// f32 kernels' forward pass looks where.
+    pub fn turn(&mut self, rows: usize) {
+        if self.short.is_some() {
+            return self.carry(rows, 1);
+        }
+        assert_eq!(self.steps, 1, "two slots");
+        self.turned = !self.turned;
     }
 
     /// Zeroes the carried state.
