@@ -138,6 +138,33 @@ fn threads_do_not_change_a_bit() {
     }
 }
 
+/// Where there are fewer slices than threads, several work on one.
+#[test]
+fn threads_that_share_a_slice_do_not_change_a_bit() {
+    for isa in Isa::available() {
+        for cell in CELLS {
+            for (streams, precision) in [(11, Precision::F32), (16, Precision::F16), (33, Precision::F32)] {
+                let shape = ModelShape { cell, vocab: 21, hidden: 101, layers: 2 };
+                let of = |threads: usize| {
+                    let mut engine = cpu(shape, precision, threads, isa);
+                    for step in 0..3 {
+                        let hyper = Hyper { lr: 5e-3, clip: 1.0, dropout: 0.2, time: 9 * step, ..plain(0.0) };
+                        let chunk = random_chunk(step as u32, 21, 9, streams);
+                        let ticket = engine.train_chunk(&chunk, &hyper).unwrap();
+                        engine.sync(ticket).unwrap();
+                    }
+                    let losses = engine.eval_each(&random_chunk(7, 21, 9, streams)).unwrap();
+                    (engine.save_state().unwrap(), losses)
+                };
+                let one = of(1);
+                for threads in [2, 3, 5, 8] {
+                    assert!(one == of(threads), "{isa} {cell:?} {precision} B{streams}: {threads} threads");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn resuming_does_not_change_a_bit() {
     for precision in [Precision::F32, Precision::F16] {

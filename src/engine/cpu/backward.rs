@@ -2,9 +2,9 @@
 #![allow(unsafe_code)]
 #![allow(unsafe_op_in_unsafe_fn)] // As in `forward.rs`.
 
-use super::forward::{Pass, Soon, product_asking};
+use super::forward::{Part, Pass, Soon, product_asking};
 use super::geometry::Geometry;
-use super::head::{into_layer, mask_of, tiles};
+use super::head::{halves, into_layer, is_whole, mask_of, packed, tiles};
 use super::math::stored;
 use super::simd::Simd;
 use super::space::Slice;
@@ -18,46 +18,60 @@ use crate::model::CellKind;
 #[inline(always)]
 pub unsafe fn backward<S: Simd, const B: usize, const MR: usize, const HALF: usize, const NV: usize>(
     pass: &Pass,
-    slice: &mut Slice,
+    slice: &Slice,
+    part: &Part,
 ) {
     let geo = pass.geo;
     let (hidden, width) = (geo.shape.hidden, slice.width);
     let (rows, panel) = (geo.units * width, geo.isa.panel());
     let gates = geo.gates * rows;
     let gru = geo.shape.cell == CellKind::Gru;
+    let own = halves::<HALF>(part, hidden);
+    let panels = part.share(geo.gate_panels());
+    let columns = panels.start * panel..(panels.end * panel).min(B * hidden);
     for layer in (0..geo.shape.layers).rev() {
-        slice.dc.as_mut_slice().fill(0.0);
+        if slice.dc.len() > 0 {
+            std::slice::from_raw_parts_mut(slice.dc.shared().add(own.start * width), own.len() * width)
+                .fill(0.0);
+        }
         for t in (0..pass.steps).rev() {
             let now = t % 2 * gates;
             let step = Step::of(pass, slice, layer, t);
-            for unit in (0..hidden).step_by(MR) {
-                if unit + HALF < hidden {
+            let mut unit = own.start;
+            while unit < own.end {
+                if is_whole::<MR, HALF>(unit, own.end) {
                     units::<S, B, MR, MR, NV>(&step, unit);
+                    unit += MR;
                 } else {
                     units::<S, B, HALF, MR, NV>(&step, unit);
+                    unit += HALF;
                 }
             }
+            // The gradients of two steps lie beside each other, so that one meeting a step is enough.
+            part.meet();
             let d_recurrent = slice.dg.ptr().add(now);
-            let d_input = if gru { slice.dg_input.ptr() } else { d_recurrent };
+            let d_input = if gru { slice.dg_input.ptr().add(now) } else { d_recurrent };
             if layer > 0 {
                 let mask = mask_of(pass, slice, layer - 1, t, rows);
                 let weights = pass.weights.layers[layer].back_ih.ptr();
                 into_layer::<S, MR, HALF, NV>(
-                    slice.dx.ptr_mut().add(t * rows),
+                    slice.dx.shared().add(t * rows),
                     weights,
                     d_input,
                     B * hidden,
-                    hidden,
+                    own.clone(),
                     mask,
                 );
             }
             // The records of this step are dead: its tiles take their place.
-            let to = slice.layers[layer].records.ptr_mut().add(t * slice.record_stride);
-            tiles::<S>(to, d_recurrent, B * hidden, width, panel);
+            let to = slice.layers[layer].records.shared().add(t * slice.record_stride);
+            tiles::<S>(to, d_recurrent, columns.clone(), width, panel);
             if gru {
-                tiles::<S>(to.add(geo.gate_panels() * panel * width), d_input, B * hidden, width, panel);
+                tiles::<S>(to.add(geo.gate_panels() * panel * width), d_input, columns.clone(), width, panel);
             }
         }
+        // The next layer's last step may have the place of this one's first.
+        part.meet();
     }
 }
 
@@ -94,7 +108,7 @@ struct Step<'a> {
 impl<'a> Step<'a> {
     /// Step `t` of a layer.
     #[inline(always)]
-    unsafe fn of(pass: &'a Pass, slice: &mut Slice, layer: usize, t: usize) -> Step<'a> {
+    unsafe fn of(pass: &'a Pass, slice: &Slice, layer: usize, t: usize) -> Step<'a> {
         let geo = pass.geo;
         let width = slice.width;
         let rows = geo.units * width;
@@ -118,10 +132,10 @@ impl<'a> Step<'a> {
             record_stride: slice.record_stride,
             dx: slice.dx.ptr().add(t * rows),
             next: slice.dg.ptr().wrapping_add((t + 1) % 2 * gates),
-            dg: slice.dg.ptr_mut().wrapping_add(t % 2 * gates),
-            dg_input: slice.dg_input.ptr_mut(),
-            direct: slice.direct.ptr_mut(),
-            dc: slice.dc.ptr_mut(),
+            dg: slice.dg.shared().wrapping_add(t % 2 * gates),
+            dg_input: slice.dg_input.shared().wrapping_add(t % 2 * gates),
+            direct: slice.direct.shared(),
+            dc: slice.dc.shared(),
         }
     }
 }
@@ -153,7 +167,7 @@ unsafe fn units<S: Simd, const B: usize, const R: usize, const MR: usize, const 
         };
         let turns = MR * geo.record * width / 16;
         let soon = Soon { written: soon, read: soon, turns };
-        let w = step.weights.add(first_unit * B * hidden);
+        let w = step.weights.add(packed::<MR>(first_unit, B * hidden));
         product_asking::<S, R, 1, NV>(&mut acc, w, MR, step.next, B * hidden, soon);
         if step.cut {
             for i in 0..R {

@@ -1,11 +1,14 @@
 //! The slices of one batch: their memory, their carried state, and running them in parallel.
+#![allow(unsafe_code)]
 
 use rayon::prelude::*;
 
-use super::dispatch::{Work, run_slice};
-use super::forward::Pass;
+use super::buffer::Buffer;
+use super::dispatch::{Work, run_part, run_slice};
+use super::forward::{Part, Pass};
 use super::geometry::Geometry;
 use super::space::{Slice, Use};
+use super::team::{Meeting, Pace};
 use crate::engine::{Chunk, EngineError};
 
 /// Slices for B streams and up to T steps; empty until first used.
@@ -17,7 +20,14 @@ pub struct Batch {
     steps: usize,
     /// The slices, in the streams' order.
     pub slices: Vec<Slice>,
+    /// Whether several threads a slice pay.
+    pace: Pace,
+    /// Logits of all threads but the first of each slice.
+    logits: Vec<Buffer>,
 }
+
+/// Units that a thread has at least: with fewer, meeting the others takes longer than its share.
+const UNITS_A_THREAD: usize = 32;
 
 impl Batch {
     /// Makes room. The carried state survives a change of T or of dropout, and is zero after a change of B.
@@ -40,15 +50,31 @@ impl Batch {
             .step_by(width)
             .map(|first| Slice::new(geo, kind, first, width.min(streams - first), vectors, steps))
             .collect::<Result<_, _>>()?;
-        *self = Batch { kind: Some(kind), streams, steps, slices };
+        *self = Batch { kind: Some(kind), streams, steps, slices, ..Batch::default() };
         if let Some((h, c)) = carried {
             self.import(geo, &h, &c);
         }
         Ok(())
     }
 
-    /// Reads a chunk and runs every slice over it.
+    /// Reads a chunk and runs every slice over it; each on several threads where there are more threads than slices. How many
+    /// changes no bit.
     pub fn run(&mut self, work: Work, pass: &Pass, chunk: &Chunk) {
+        let most = pass.geo.shape.hidden / UNITS_A_THREAD;
+        let each = (rayon::current_num_threads() / self.slices.len().max(1)).min(most);
+        let divisible = pass.geo.short.is_none() && work != Work::Logits;
+        if each < 2 || !divisible || !self.make_room(pass.geo, each) {
+            return self.run_whole(work, pass, chunk);
+        }
+        self.slices.iter_mut().for_each(|slice| slice.read(chunk));
+        let mut pace = std::mem::take(&mut self.pace);
+        pace.choose(pass.steps, |together| {
+            if together { self.run_parts(work, pass, each) } else { self.run_whole(work, pass, chunk) }
+        });
+        self.pace = pace;
+    }
+
+    fn run_whole(&mut self, work: Work, pass: &Pass, chunk: &Chunk) {
         let rows = |slice: &Slice| pass.geo.units * slice.width;
         self.slices.par_iter_mut().for_each(|slice| {
             slice.read(chunk);
@@ -58,6 +84,34 @@ impl Batch {
                 slice.carry(rows(slice), pass.steps);
             }
         });
+    }
+
+    /// Room for the logits of `each` threads a slice; false where there is none.
+    fn make_room(&mut self, geo: &Geometry, each: usize) -> bool {
+        let Some(width) = self.slices.first().map(|slice| slice.width) else { return false };
+        while self.logits.len() < (each - 1) * self.slices.len() {
+            let Ok(room) = Buffer::zeros(geo.classes * width, "logits") else { return false };
+            self.logits.push(room);
+        }
+        true
+    }
+
+    /// `each` threads a slice, all of them at once, over slices that have been read.
+    fn run_parts(&mut self, work: Work, pass: &Pass, each: usize) {
+        let (slices, logits) = (&self.slices, &self.logits);
+        let meeting = Meeting::new(each * slices.len());
+        rayon::broadcast(|thread| {
+            let (number, rank) = (thread.index() / each, thread.index() % each);
+            let Some(slice) = slices.get(number) else { return };
+            let logits = (rank > 0).then(|| &logits[number * (each - 1) + rank - 1]);
+            let part = Part { rank, of: each, meeting: Some(&meeting), logits };
+            // SAFETY: a broadcast runs once on every thread, which are at least as many as parts; `self` is borrowed
+            // exclusively, and slices differ.
+            meeting.guard(|| unsafe { run_part(work, pass, slice, &part) });
+        });
+        if !matches!(work, Work::Train | Work::Layers) {
+            self.carry(pass.geo, pass.steps);
+        }
     }
 
     /// Makes the last states the carried ones.

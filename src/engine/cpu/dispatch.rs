@@ -4,7 +4,7 @@
 #![allow(unsafe_op_in_unsafe_fn)] // As in `forward.rs`.
 
 use super::buffer::Buffer;
-use super::forward::{Pass, forward, product};
+use super::forward::{Part, Pass, forward, product};
 use super::geometry::{Geometry, Isa};
 use super::gradient::{self, Job};
 use super::profile::Pass as Timed;
@@ -45,22 +45,33 @@ unsafe fn slice<
 >(
     work: Work,
     pass: &Pass,
-    slice: &mut Slice,
+    slice: &Slice,
+    part: &Part,
 ) {
-    slice.clock.start();
-    forward::<S, A, B, NV>(pass, slice);
-    slice.clock.lap(Timed::Forward);
+    let lap = |timed| {
+        if part.rank == 0 {
+            slice.clock.lap(timed, part.of);
+        }
+    };
+    if part.rank == 0 {
+        slice.clock.start();
+    }
+    forward::<S, A, B, NV>(pass, slice, part);
+    lap(Timed::Forward);
     match work {
         Work::Train => {
-            head::losses::<S, MR, HALF, NV, true>(pass, slice);
-            slice.clock.lap(Timed::Head);
-            backward::<S, B, MR, HALF, NV>(pass, slice);
-            slice.clock.lap(Timed::Backward);
+            head::losses::<S, MR, HALF, NV, true>(pass, slice, part);
+            part.meet();
+            lap(Timed::Head);
+            backward::<S, B, MR, HALF, NV>(pass, slice, part);
+            lap(Timed::Backward);
         }
-        Work::Layers => backward::<S, B, MR, HALF, NV>(pass, slice),
-        Work::Evaluate => head::losses::<S, MR, HALF, NV, false>(pass, slice),
-        Work::Logits => head::logits::<S, MR, NV>(pass, slice, pass.steps - 1),
-        Work::States => {}
+        Work::Layers => backward::<S, B, MR, HALF, NV>(pass, slice, part),
+        Work::Evaluate => head::losses::<S, MR, HALF, NV, false>(pass, slice, part),
+        Work::Logits if part.rank == 0 => {
+            head::logits::<S, MR, NV>(pass, slice, pass.steps - 1, slice.logits.shared())
+        }
+        Work::Logits | Work::States => {}
     }
 }
 
@@ -74,14 +85,14 @@ macro_rules! entrances {
 
             $($(
                 #[$attribute]
-                unsafe fn $name(work: Work, pass: &Pass, s: &mut Slice) {
-                    slice::<$S, $A, $B, $MR, $HALF, $NV>(work, pass, s);
+                unsafe fn $name(work: Work, pass: &Pass, s: &Slice, part: &Part) {
+                    slice::<$S, $A, $B, $MR, $HALF, $NV>(work, pass, s, part);
                 }
             )+)+
 
-            pub unsafe fn run(work: Work, pass: &Pass, s: &mut Slice) {
+            pub unsafe fn run(work: Work, pass: &Pass, s: &Slice, part: &Part) {
                 match (pass.geo.shape.cell, s.width / <$S>::LANES) {
-                    $($((CellKind::$cell, $NV) => $name(work, pass, s),)+)+
+                    $($((CellKind::$cell, $NV) => $name(work, pass, s, part),)+)+
                     (_, vectors) => unreachable!("no kernel is {vectors} vectors wide"),
                 }
             }
@@ -141,18 +152,29 @@ pub fn run_slice(work: Work, pass: &Pass, slice: &mut Slice) {
     if let Some(weights) = &pass.weights.short {
         return short::run_slice(work, pass, weights, slice);
     }
+    // SAFETY: the slice is borrowed exclusively, and the part is all of it.
+    unsafe { run_part(work, pass, slice, &Part::WHOLE) }
+}
+
+/// Runs a thread's part of a slice of the f32 kernels.
+///
+/// # Safety
+/// Nothing else uses the slice, but for its other parts on other threads, each of them once and with the same `work` and
+/// `pass`; they meet at the same meeting.
+pub unsafe fn run_part(work: Work, pass: &Pass, slice: &Slice, part: &Part) {
     assert!(pass.steps >= 1 && pass.steps <= slice.steps, "the slice has room for the chunk");
+    assert!(part.logits.is_none_or(|room| room.len() >= slice.logits.len()), "room for logits");
     // SAFETY: `Isa` values come from detection; slices are made by `Slice::new` for the pass's geometry, and the
     // assertions above hold the sizes that it leaves open.
     unsafe {
         match pass.geo.isa {
-            Isa::Portable => portable::run(work, pass, slice),
+            Isa::Portable => portable::run(work, pass, slice, part),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => avx2::run(work, pass, slice),
+            Isa::Avx2 => avx2::run(work, pass, slice, part),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => avx512::run(work, pass, slice),
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => avx512::run(work, pass, slice, part),
             #[cfg(not(target_arch = "x86_64"))]
-            _ => portable::run(work, pass, slice),
+            _ => portable::run(work, pass, slice, part),
         }
     }
 }

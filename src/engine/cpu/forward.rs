@@ -2,10 +2,14 @@
 #![allow(unsafe_code)]
 #![allow(unsafe_op_in_unsafe_fn)] // The contract of `Simd`, and pointers into buffers sized by `Geometry`, throughout.
 
+use std::ops::Range;
+
+use super::buffer::Buffer;
 use super::cells::{self, Rows};
 use super::geometry::Geometry;
 use super::simd::{ROW_CHUNK, Simd};
 use super::space::Slice;
+use super::team::Meeting;
 use super::weights::Weights;
 use crate::engine::Precision;
 use crate::model::CellKind;
@@ -142,7 +146,39 @@ pub struct Pass<'a> {
     pub gradient_scale: f32,
 }
 
-/// All layers over all steps of a slice whose columns have been read.
+/// Which part of a slice's work a thread does: a range of every layer's units and of the head's steps.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'a> {
+    /// Which of the slice's threads, and how many there are.
+    pub rank: usize,
+    /// How many.
+    pub of: usize,
+    /// Where they meet after every step; None for one thread.
+    pub meeting: Option<&'a Meeting>,
+    /// Room for logits beside the slice's own, [classes][W]; None for the slice's own.
+    pub logits: Option<&'a Buffer>,
+}
+
+impl Part<'_> {
+    /// All of it.
+    pub const WHOLE: Part<'static> = Part { rank: 0, of: 1, meeting: None, logits: None };
+
+    /// This thread's share of `items`.
+    #[inline(always)]
+    pub fn share(&self, items: usize) -> Range<usize> {
+        items * self.rank / self.of..items * (self.rank + 1) / self.of
+    }
+
+    /// Waits for the others: what all wrote before is seen after.
+    #[inline(always)]
+    pub fn meet(&self) {
+        if let Some(meeting) = self.meeting {
+            meeting.barrier();
+        }
+    }
+}
+
+/// All layers over all steps of a slice whose columns have been read, or a thread's part of it.
 ///
 /// # Safety
 /// The machine has S's instructions; A = UB and B = G of the pass's geometry; the slice was made for this geometry,
@@ -150,45 +186,65 @@ pub struct Pass<'a> {
 #[inline(always)]
 pub unsafe fn forward<S: Simd, const A: usize, const B: usize, const NV: usize>(
     pass: &Pass,
-    slice: &mut Slice,
+    slice: &Slice,
+    part: &Part,
 ) {
     let geo = pass.geo;
     let rows = geo.units * slice.width;
+    let blocks = part.share(geo.shape.hidden.div_ceil(A));
+    // Rows of padding have no owner; they stay zero.
+    let units = blocks.start * A..(blocks.end * A).min(geo.shape.hidden);
     for layer in 0..geo.shape.layers {
         if geo.shape.cell.has_cell_state() {
-            let space = &mut slice.layers[layer];
-            space.c_before.as_mut_slice().copy_from_slice(space.c.as_slice());
+            let space = &slice.layers[layer];
+            let (at, n) = (units.start * slice.width, units.len() * slice.width);
+            let before = std::slice::from_raw_parts_mut(space.c_before.shared().add(at), n);
+            before.copy_from_slice(std::slice::from_raw_parts(space.c.ptr().add(at), n));
             if slice.any_reset[0] {
-                Slice::mask_rows(space.c_before.as_mut_slice(), &slice.keep.as_slice()[..slice.width]);
+                Slice::mask_rows(before, &slice.keep.as_slice()[..slice.width]);
             }
         }
+        mask_state(slice, layer, 0, rows, &units);
+        part.meet();
         for t in 0..pass.steps {
-            if slice.any_reset[t] {
-                let keep = &slice.keep.as_slice()[t * slice.width..][..slice.width];
-                let slot = slice.slot(t);
-                let space = &mut slice.layers[layer];
-                let from = &space.h.as_slice()[slot * rows..][..rows];
-                let masked = &mut space.h_masked.as_mut_slice()[t * rows..][..rows];
-                masked.copy_from_slice(from);
-                Slice::mask_rows(masked, keep);
-                Slice::mask_rows(space.c.as_mut_slice(), keep);
-            }
-            step::<S, A, B, NV>(pass, slice, layer, t, rows);
+            step::<S, A, B, NV>(pass, slice, layer, t, rows, blocks.clone());
             if let Some(dropout) = pass.dropout {
-                drop_output(geo, slice, layer, t, rows, dropout);
+                drop_output(slice, layer, t, rows, dropout, &units);
             }
+            if t + 1 < pass.steps {
+                mask_state(slice, layer, t + 1, rows, &units);
+            }
+            part.meet();
         }
     }
 }
 
-/// One step of one layer.
+/// Where a stream starts a tune at step `t`: the masked copy of the state before it, and the masked cell state, of some units.
+unsafe fn mask_state(slice: &Slice, layer: usize, t: usize, rows: usize, units: &Range<usize>) {
+    if !slice.any_reset[t] {
+        return;
+    }
+    let keep = &slice.keep.as_slice()[t * slice.width..][..slice.width];
+    let space = &slice.layers[layer];
+    let (at, n) = (units.start * slice.width, units.len() * slice.width);
+    let from = std::slice::from_raw_parts(space.h.ptr().add(slice.slot(t) * rows + at), n);
+    let masked = std::slice::from_raw_parts_mut(space.h_masked.shared().add(t * rows + at), n);
+    masked.copy_from_slice(from);
+    Slice::mask_rows(masked, keep);
+    if space.c.len() > 0 {
+        Slice::mask_rows(std::slice::from_raw_parts_mut(space.c.shared().add(at), n), keep);
+    }
+}
+
+/// Some blocks of one step of one layer.
 #[inline(always)]
 unsafe fn step<S: Simd, const A: usize, const B: usize, const NV: usize>(
     pass: &Pass,
-    slice: &mut Slice,
+    slice: &Slice,
     layer: usize,
     t: usize,
     rows: usize,
+    blocks: Range<usize>,
 ) {
     let geo = pass.geo;
     let (hidden, width) = (geo.shape.hidden, slice.width);
@@ -204,11 +260,11 @@ unsafe fn step<S: Simd, const A: usize, const B: usize, const NV: usize>(
         picks[v] = S::picks(slice.ids.as_ptr().add(t * width + v * S::LANES));
     }
     let after = slice.slot(t + 1);
-    let space = &mut slice.layers[layer];
-    let c = space.c.ptr_mut();
-    let records = space.records.ptr_mut().add(t * slice.record_stride);
-    let h_after = space.h.ptr_mut().add(after * rows);
-    for block in 0..hidden.div_ceil(A) {
+    let space = &slice.layers[layer];
+    let c = space.c.shared();
+    let records = space.records.shared().add(t * slice.record_stride);
+    let h_after = space.h.shared().add(after * rows);
+    for block in blocks {
         let mut acc = [[[S::splat(0.0); NV]; B]; A];
         for i in 0..A {
             let unit = block * A + i;
@@ -260,26 +316,39 @@ unsafe fn step<S: Simd, const A: usize, const B: usize, const NV: usize>(
     }
 }
 
-/// Draws the mask of one step's output and applies it.
-pub fn drop_output(geo: &Geometry, slice: &mut Slice, layer: usize, t: usize, rows: usize, dropout: Dropout) {
+/// Draws the mask of one step's output of some units, and applies it.
+///
+/// # Safety
+/// No other thread writes these units' rows.
+pub unsafe fn drop_output(
+    slice: &Slice,
+    layer: usize,
+    t: usize,
+    rows: usize,
+    dropout: Dropout,
+    units: &Range<usize>,
+) {
     let threshold = crate::rng::dropout_threshold(dropout.p);
     let scale = 1.0 / (1.0 - dropout.p);
     let (width, used, first) = (slice.width, slice.used, slice.first);
     let time = dropout.time.wrapping_add(t as u32);
-    let space = &mut slice.layers[layer];
-    let mask = &mut space.mask.as_mut_slice()[t * rows..][..rows];
+    let space = &slice.layers[layer];
+    let (at, n) = (units.start * width, units.len() * width);
+    let mask = std::slice::from_raw_parts_mut(space.mask.shared().add(t * rows + at), n);
     for lane in 0..used {
-        for quad in 0..geo.shape.hidden.div_ceil(4) {
+        // Four units a draw; one at the edge is drawn by two threads.
+        for quad in units.start / 4..units.end.div_ceil(4) {
             let words =
                 rng::dropout_words(dropout.seed, layer as u32, time, (first + lane) as u32, quad as u32);
-            for (i, word) in words.into_iter().enumerate() {
-                // Units are padded to a multiple of four, so every quad has its rows.
-                mask[(4 * quad + i) * width + lane] = if word >= threshold { scale } else { 0.0 };
+            for (unit, word) in (4 * quad..).zip(words) {
+                if units.contains(&unit) {
+                    mask[(unit - units.start) * width + lane] = if word >= threshold { scale } else { 0.0 };
+                }
             }
         }
     }
-    let h = &space.h.as_slice()[(t + 1) * rows..][..rows];
-    let out = &mut space.dropped.as_mut_slice()[t * rows..][..rows];
+    let h = std::slice::from_raw_parts(space.h.ptr().add((t + 1) * rows + at), n);
+    let out = std::slice::from_raw_parts_mut(space.dropped.shared().add(t * rows + at), n);
     for ((out, h), mask) in out.iter_mut().zip(h).zip(&*mask) {
         *out = h * mask;
     }

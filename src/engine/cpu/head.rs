@@ -2,22 +2,28 @@
 #![allow(unsafe_code)]
 #![allow(unsafe_op_in_unsafe_fn)] // As in `forward.rs`.
 
-use super::forward::{Pass, product};
+use std::ops::Range;
+
+use super::forward::{Part, Pass, product};
 use super::math::exp;
 use super::simd::Simd;
 use super::space::Slice;
 use crate::engine::IGNORE;
 
-/// Logits of step `t` into `slice.logits` [classes][W].
+/// Logits of step `t` into `out` [classes][W].
 ///
 /// # Safety
 /// As `forward`; MR is the geometry's tile height; the forward pass of step `t` is done.
 #[inline(always)]
-pub unsafe fn logits<S: Simd, const MR: usize, const NV: usize>(pass: &Pass, slice: &mut Slice, t: usize) {
+pub unsafe fn logits<S: Simd, const MR: usize, const NV: usize>(
+    pass: &Pass,
+    slice: &Slice,
+    t: usize,
+    out: *mut f32,
+) {
     let geo = pass.geo;
     let rows = geo.units * slice.width;
     let x = slice.output(rows, geo.shape.layers - 1, t).as_ptr();
-    let out = slice.logits.ptr_mut();
     for block in 0..geo.shape.vocab.div_ceil(MR) {
         let mut acc = [[[S::splat(0.0); NV]; 1]; MR];
         for i in 0..MR {
@@ -41,7 +47,7 @@ pub unsafe fn logits<S: Simd, const MR: usize, const NV: usize>(pass: &Pass, sli
     }
 }
 
-/// Loss of every position of the chunk into `slice.losses`; with `TRAIN` also the logits' gradient tiles and the
+/// Loss of every position of the thread's steps into `slice.losses`; with `TRAIN` also the logits' gradient tiles and the
 /// gradient with respect to the top layer's state into `slice.dx`.
 ///
 /// # Safety
@@ -49,21 +55,23 @@ pub unsafe fn logits<S: Simd, const MR: usize, const NV: usize>(pass: &Pass, sli
 #[inline(always)]
 pub unsafe fn losses<S: Simd, const MR: usize, const HALF: usize, const NV: usize, const TRAIN: bool>(
     pass: &Pass,
-    slice: &mut Slice,
+    slice: &Slice,
+    part: &Part,
 ) {
     let geo = pass.geo;
     let (width, vocab) = (slice.width, geo.shape.vocab);
     let panel = geo.isa.panel();
     let tile_step = geo.class_panels() * panel * width;
     let rows = geo.units * width;
-    for t in 0..pass.steps {
+    let z = part.logits.unwrap_or(&slice.logits).shared();
+    let losses = slice.losses.shared();
+    for t in part.share(pass.steps) {
         let targets = &slice.targets[t * width..][..width];
         if !TRAIN && targets.iter().all(|&target| target == IGNORE) {
-            slice.losses.as_mut_slice()[t * width..][..width].fill(0.0);
+            std::slice::from_raw_parts_mut(losses.add(t * width), width).fill(0.0);
             continue;
         }
-        logits::<S, MR, NV>(pass, slice, t);
-        let z = slice.logits.ptr_mut();
+        logits::<S, MR, NV>(pass, slice, t, z);
         for v in 0..NV {
             let lane = v * S::LANES;
             let mut max = S::load(z.add(lane));
@@ -75,7 +83,7 @@ pub unsafe fn losses<S: Simd, const MR: usize, const HALF: usize, const NV: usiz
             S::store(maxima.as_mut_ptr(), max);
             for i in 0..S::LANES {
                 let target = slice.targets[t * width + lane + i];
-                slice.losses.as_mut_slice()[t * width + lane + i] = if target == IGNORE {
+                *losses.add(t * width + lane + i) = if target == IGNORE {
                     0.0
                 } else {
                     maxima[i] - *z.add(usize::from(target) * width + lane + i)
@@ -95,7 +103,7 @@ pub unsafe fn losses<S: Simd, const MR: usize, const HALF: usize, const NV: usiz
             let mut scales = [0.0f32; 16];
             for i in 0..S::LANES {
                 if slice.targets[t * width + lane + i] != IGNORE {
-                    slice.losses.as_mut_slice()[t * width + lane + i] += sums[i].ln();
+                    *losses.add(t * width + lane + i) += sums[i].ln();
                     scales[i] = pass.gradient_scale / sums[i];
                 }
             }
@@ -114,13 +122,13 @@ pub unsafe fn losses<S: Simd, const MR: usize, const HALF: usize, const NV: usiz
             }
         }
         if TRAIN {
-            tiles::<S>(slice.class_tiles.ptr_mut().add(t * tile_step), z, vocab, width, panel);
+            tiles::<S>(slice.class_tiles.shared().add(t * tile_step), z, 0..vocab, width, panel);
             into_layer::<S, MR, HALF, NV>(
-                slice.dx.ptr_mut().add(t * rows),
+                slice.dx.shared().add(t * rows),
                 pass.weights.head_back.ptr(),
-                slice.logits.ptr(),
+                z,
                 vocab,
-                geo.shape.hidden,
+                0..geo.shape.hidden,
                 mask_of(pass, slice, geo.shape.layers - 1, t, rows),
             );
         }
@@ -136,7 +144,7 @@ pub fn mask_of(pass: &Pass, slice: &Slice, layer: usize, t: usize, rows: usize) 
 }
 
 /// out[unit] = mask[unit] * sum over j of w[j][unit] * d[j]: a gradient on its way into the layer below.
-/// `w` is packed [unit block][depth][MR]; `d` is [depth][W]; `out` and `mask` are [units][W].
+/// `w` is packed [unit block][depth][MR]; `d` is [depth][W]; `out` and `mask` are [units][W], of which `units` are done.
 ///
 /// # Safety
 /// As `forward`.
@@ -146,17 +154,39 @@ pub unsafe fn into_layer<S: Simd, const MR: usize, const HALF: usize, const NV: 
     w: *const f32,
     d: *const f32,
     depth: usize,
-    hidden: usize,
+    units: Range<usize>,
     mask: *const f32,
 ) {
-    for unit in (0..hidden).step_by(MR) {
-        let w = w.add(unit * depth);
-        if unit + HALF < hidden {
+    let mut unit = units.start;
+    while unit < units.end {
+        let w = w.add(packed::<MR>(unit, depth));
+        if is_whole::<MR, HALF>(unit, units.end) {
             into_units::<S, MR, NV>(out, w, MR, d, depth, unit, mask);
+            unit += MR;
         } else {
             into_units::<S, HALF, NV>(out, w, MR, d, depth, unit, mask);
+            unit += HALF;
         }
     }
+}
+
+/// A thread's share of units in products by tiles of MR or HALF rows.
+#[inline(always)]
+pub fn halves<const HALF: usize>(part: &Part, hidden: usize) -> Range<usize> {
+    let halves = part.share(hidden.div_ceil(HALF));
+    halves.start * HALF..(halves.end * HALF).min(hidden)
+}
+
+/// Whether the next tile from `unit` on is a whole one: a share may begin and end within a packed block.
+#[inline(always)]
+pub fn is_whole<const MR: usize, const HALF: usize>(unit: usize, end: usize) -> bool {
+    unit.is_multiple_of(MR) && unit + HALF < end
+}
+
+/// Where the weights of `unit` are in blocks [depth][MR].
+#[inline(always)]
+pub fn packed<const MR: usize>(unit: usize, depth: usize) -> usize {
+    unit / MR * MR * depth + unit % MR
 }
 
 /// Of R units from `unit` on.
@@ -183,14 +213,14 @@ unsafe fn into_units<S: Simd, const R: usize, const NV: usize>(
     }
 }
 
-/// Rows [n][W] as tiles [panel][W][PW], the operand of the weight gradients. Columns beyond `n` in the last panel
+/// Some of the rows [n][W], from a panel's first on, as tiles [panel][W][PW], the operand of the weight gradients. Columns beyond `n` in the last panel
 /// hold whatever lies behind the rows; nobody reads the gradients they lead to.
 ///
 /// # Safety
 /// `rows` is readable, and `to` writable, up to the next multiple of `panel` rows.
 #[inline(always)]
-pub unsafe fn tiles<S: Simd>(to: *mut f32, rows: *const f32, n: usize, width: usize, panel: usize) {
-    for j in (0..n).step_by(8) {
+pub unsafe fn tiles<S: Simd>(to: *mut f32, rows: *const f32, n: Range<usize>, width: usize, panel: usize) {
+    for j in n.step_by(8) {
         let tile = to.add(j / panel * panel * width + j % panel);
         for lane in (0..width).step_by(8) {
             S::transpose8(rows.add(j * width + lane), width, tile.add(lane * panel), panel);

@@ -33,6 +33,7 @@ mod short;
 mod short;
 mod simd;
 mod space;
+mod team;
 #[cfg(test)]
 mod tests;
 mod update;

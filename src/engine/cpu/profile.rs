@@ -1,5 +1,6 @@
 //! Where the time of training steps goes: each slice times its own passes, the engine what its threads do together.
 
+use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 use super::space::Slice;
@@ -31,24 +32,31 @@ pub enum Stage {
     Pack,
 }
 
-/// The time of one slice's passes.
+/// The time of one slice's passes, told by the first of its threads.
 #[derive(Debug, Default)]
-pub struct Clock {
+pub struct Clock(Mutex<Times>);
+
+#[derive(Debug, Default)]
+struct Times {
     last: Option<Instant>,
     seconds: [f64; 3],
 }
 
 impl Clock {
-    /// From now on.
-    pub fn start(&mut self) {
-        self.last = Some(Instant::now());
+    fn times(&self) -> MutexGuard<'_, Times> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// What has passed since the last call was `pass`.
-    pub fn lap(&mut self, pass: Pass) {
-        let now = Instant::now();
-        if let Some(last) = self.last.replace(now) {
-            self.seconds[pass as usize] += (now - last).as_secs_f64();
+    /// From now on.
+    pub fn start(&self) {
+        self.times().last = Some(Instant::now());
+    }
+
+    /// What has passed since the last call was `pass`, on as many threads.
+    pub fn lap(&self, pass: Pass, threads: usize) {
+        let (now, mut times) = (Instant::now(), self.times());
+        if let Some(last) = times.last.replace(now) {
+            times.seconds[pass as usize] += (now - last).as_secs_f64() * threads as f64;
         }
     }
 }
@@ -73,7 +81,7 @@ impl Profile {
     pub fn take(&mut self, slices: &mut [Slice], threads: usize) -> Vec<Phase> {
         let mut passes = [0.0; 3];
         for slice in slices {
-            for (sum, seconds) in passes.iter_mut().zip(std::mem::take(&mut slice.clock.seconds)) {
+            for (sum, seconds) in passes.iter_mut().zip(std::mem::take(&mut slice.clock.times().seconds)) {
                 *sum += seconds / threads as f64;
             }
         }

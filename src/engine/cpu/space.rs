@@ -54,7 +54,7 @@ pub struct Slice {
     pub dx: Buffer,
     /// Gate gradients of two successive steps, before the recurrent product [2][units*G][W].
     pub dg: Buffer,
-    /// A GRU's gate gradients before the input product [units*G][W].
+    /// A GRU's gate gradients of two successive steps before the input product [2][units*G][W].
     pub dg_input: Buffer,
     /// A GRU's d h_prev that bypasses the recurrent product [units][W].
     pub direct: Buffer,
@@ -132,7 +132,7 @@ impl Slice {
             any_reset: vec![false; steps],
             dx: zeros(if_(training, steps * rows))?,
             dg: zeros(if_(own && training, 2 * gates))?,
-            dg_input: zeros(if_(own && training && geo.tile_sets() == 2, gates))?,
+            dg_input: zeros(if_(own && training && geo.tile_sets() == 2, 2 * gates))?,
             direct: zeros(if_(training && geo.tile_sets() == 2, rows))?,
             dc: zeros(if_(training, cells))?,
             logits: zeros(geo.classes * width)?,

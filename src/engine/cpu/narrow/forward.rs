@@ -5,11 +5,11 @@
 use super::super::forward::Dropout;
 use super::super::math::{sigmoid, stored, tanh};
 use super::super::simd::Simd;
+use super::super::team::Meeting;
 use super::kernels::product;
 use super::plan::Plan;
 use super::space::{LayerSpace, Space};
 use super::store::Store;
-use super::team::Meeting;
 use super::update::Rule;
 use crate::engine::Precision;
 use crate::model::CellKind;

@@ -18,7 +18,6 @@ mod plan;
 mod sampler;
 mod space;
 mod store;
-mod team;
 #[cfg(test)]
 mod tests;
 mod update;
@@ -26,13 +25,13 @@ mod update;
 use super::forward::Dropout;
 use super::geometry::Isa;
 use super::space::Use;
+use super::team::{Meeting, Pace, Team};
 use crate::engine::{Chunk, EngineError, Hyper, Precision, SampleRequest, SampledTune, Stats};
 use crate::model::ModelShape;
 use forward::{Run, Work};
 use plan::Plan;
 use space::Space;
 use store::Store;
-use team::{Meeting, Pace, Team};
 pub use update::Rule;
 
 /// Which of an engine's three states a chunk runs on.

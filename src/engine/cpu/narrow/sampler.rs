@@ -7,12 +7,12 @@ use rayon::prelude::*;
 
 use super::super::geometry::Isa;
 use super::super::space::Use;
+use super::super::team::{Meeting, Pace, Team};
 use super::dispatch;
 use super::forward::{Run, Work};
 use super::plan::Plan;
 use super::space::Space;
 use super::store::Store;
-use super::team::{Meeting, Pace, Team};
 use crate::engine::{EngineError, Precision, SampleRequest, SampledTune};
 use crate::sample::{Scratch, Stream};
 

@@ -47,7 +47,7 @@ pub unsafe fn forward<P: Product>(pass: &Pass, weights: &Weights, slice: &mut Sl
             }
             step::<P>(pass, weights, &sizes, slice, space, layer, t);
             if let Some(dropout) = pass.dropout {
-                drop_output(geo, slice, layer, t, rows, dropout);
+                drop_output(slice, layer, t, rows, dropout, &(0..geo.shape.hidden));
                 let dropped = slice.layers[layer].dropped.ptr().add(t * rows);
                 let (stage, operand) = (space.stage.ptr_mut(), &mut space.layers[layer].dropped);
                 operands(&sizes, geo.shape.hidden, dropped, operand, t, stage, training);

@@ -196,13 +196,13 @@ unsafe fn slice<P: Product>(
         P::begin();
         slice.clock.start();
         forward::forward::<P>(pass, weights, slice, space);
-        slice.clock.lap(Timed::Forward);
+        slice.clock.lap(Timed::Forward, 1);
         match work {
             Work::Train => {
                 head::losses::<P, true>(pass, weights, slice, space);
-                slice.clock.lap(Timed::Head);
+                slice.clock.lap(Timed::Head, 1);
                 backward::backward::<P>(pass, weights, slice, space);
-                slice.clock.lap(Timed::Backward);
+                slice.clock.lap(Timed::Backward, 1);
             }
             Work::Layers => backward::backward::<P>(pass, weights, slice, space),
             Work::Evaluate => head::losses::<P, false>(pass, weights, slice, space),

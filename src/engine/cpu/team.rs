@@ -83,6 +83,14 @@ impl Meeting {
         }
     }
 
+    /// Does a member's part; should it panic, the others do not wait for it.
+    pub fn guard(&self, part: impl FnOnce()) {
+        if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(part)) {
+            self.broken.store(true, Ordering::Relaxed);
+            std::panic::resume_unwind(panic);
+        }
+    }
+
     /// Says that `member` has come to `point` of the job.
     pub fn publish(&self, member: usize, point: usize) {
         if self.members > 1 {
@@ -130,6 +138,14 @@ impl Pace {
     #[cfg(test)]
     pub fn never_alone() -> Pace {
         Pace { alone: f64::INFINITY, jobs: Pace::FIRST.1, ..Pace::default() }
+    }
+
+    /// Does `size` units of work in one of two ways.
+    pub fn choose(&mut self, size: usize, work: impl FnOnce(bool)) {
+        let together = self.together();
+        let start = Instant::now();
+        work(together);
+        self.note(together, start.elapsed().as_nanos() as f64 / size as f64);
     }
 
     fn together(&mut self) -> bool {
