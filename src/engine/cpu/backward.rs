@@ -125,7 +125,7 @@ impl<'a> Step<'a> {
             first: t == 0,
             keep_next: slice.keep.ptr().wrapping_add((t + 1) * width),
             keep_here: slice.keep.ptr().add(t * width),
-            h_before: slice.h_before(rows, layer, t).as_ptr(),
+            h_before: slice.h_before(rows, layer, t),
             h_after: space.h.ptr().add((t + 1) * rows),
             c_before: space.c_before.ptr(),
             records: space.records.ptr().add(t * slice.record_stride),

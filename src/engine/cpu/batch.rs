@@ -26,7 +26,8 @@ pub struct Batch {
     logits: Vec<Buffer>,
 }
 
-/// Units that a thread has at least: with fewer, meeting the others takes longer than its share.
+/// Units that a thread has at least, so that its share of a step is longer than a meeting. More than two threads a slice have
+/// not been measured.
 const UNITS_A_THREAD: usize = 32;
 
 impl Batch {

@@ -149,9 +149,9 @@ pub struct Pass<'a> {
 /// Which part of a slice's work a thread does: a range of every layer's units and of the head's steps.
 #[derive(Debug, Clone, Copy)]
 pub struct Part<'a> {
-    /// Which of the slice's threads, and how many there are.
+    /// Which of the slice's threads.
     pub rank: usize,
-    /// How many.
+    /// How many there are.
     pub of: usize,
     /// Where they meet after every step; None for one thread.
     pub meeting: Option<&'a Meeting>,
@@ -249,8 +249,8 @@ unsafe fn step<S: Simd, const A: usize, const B: usize, const NV: usize>(
     let geo = pass.geo;
     let (hidden, width) = (geo.shape.hidden, slice.width);
     let weights = &pass.weights.layers[layer];
-    let h_before = slice.h_before(rows, layer, t).as_ptr();
-    let input = if layer > 0 { slice.output(rows, layer - 1, t).as_ptr() } else { std::ptr::null() };
+    let h_before = slice.h_before(rows, layer, t);
+    let input = if layer > 0 { slice.output(rows, layer - 1, t) } else { std::ptr::null() };
     let inputs = if layer > 0 { hidden } else { 0 };
     let row_stride = geo.row_stride();
     // In inference nothing is read back.

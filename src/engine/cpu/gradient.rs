@@ -194,8 +194,7 @@ unsafe fn part<S: Simd, const MR: usize, const HALF: usize, const NV: usize>(
             Source::Recurrent(layer) => slice.h_before(rows, layer, t),
             Source::Input(layer) => slice.output(rows, layer - 1, t),
             _ => slice.output(rows, geo.shape.layers - 1, t),
-        }
-        .as_ptr();
+        };
     }
     let from = Operands {
         x: &rows_of[..steps.len()],

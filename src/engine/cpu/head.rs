@@ -23,7 +23,7 @@ pub unsafe fn logits<S: Simd, const MR: usize, const NV: usize>(
 ) {
     let geo = pass.geo;
     let rows = geo.units * slice.width;
-    let x = slice.output(rows, geo.shape.layers - 1, t).as_ptr();
+    let x = slice.output(rows, geo.shape.layers - 1, t);
     for block in 0..geo.shape.vocab.div_ceil(MR) {
         let mut acc = [[[S::splat(0.0); NV]; 1]; MR];
         for i in 0..MR {
@@ -213,8 +213,8 @@ unsafe fn into_units<S: Simd, const R: usize, const NV: usize>(
     }
 }
 
-/// Some of the rows [n][W], from a panel's first on, as tiles [panel][W][PW], the operand of the weight gradients. Columns beyond `n` in the last panel
-/// hold whatever lies behind the rows; nobody reads the gradients they lead to.
+/// Some of the rows [n][W], from a panel's first on, as tiles [panel][W][PW], the operand of the weight gradients.
+/// Columns beyond `n` in the last panel hold whatever lies behind the rows; nobody reads the gradients they lead to.
 ///
 /// # Safety
 /// `rows` is readable, and `to` writable, up to the next multiple of `panel` rows.

@@ -181,23 +181,22 @@ impl Slice {
         }
     }
 
-    /// The state before step `t` of layer `layer`, masked [units][W].
-    pub fn h_before(&self, rows: usize, layer: usize, t: usize) -> &[f32] {
+    /// The state before step `t` of layer `layer`, masked [units][W]. A pointer, as that of [`Slice::output`], for other threads
+    /// may be writing other steps.
+    pub fn h_before(&self, rows: usize, layer: usize, t: usize) -> *const f32 {
         let space = &self.layers[layer];
-        if self.any_reset[t] {
-            return &space.h_masked.as_slice()[t * rows..][..rows];
-        }
-        &space.h.as_slice()[self.slot(t) * rows..][..rows]
+        let (from, slot) = if self.any_reset[t] { (&space.h_masked, t) } else { (&space.h, self.slot(t)) };
+        assert!((slot + 1) * rows <= from.len(), "step {t} of {}", self.steps);
+        from.ptr().wrapping_add(slot * rows)
     }
 
     /// The output of layer `layer` at step `t` after dropout [units][W].
-    pub fn output(&self, rows: usize, layer: usize, t: usize) -> &[f32] {
+    pub fn output(&self, rows: usize, layer: usize, t: usize) -> *const f32 {
         let space = &self.layers[layer];
-        if space.dropped.len() > 0 {
-            &space.dropped.as_slice()[t * rows..][..rows]
-        } else {
-            &space.h.as_slice()[self.slot(t + 1) * rows..][..rows]
-        }
+        let dropped = space.dropped.len() > 0;
+        let (from, slot) = if dropped { (&space.dropped, t) } else { (&space.h, self.slot(t + 1)) };
+        assert!((slot + 1) * rows <= from.len(), "step {t} of {}", self.steps);
+        from.ptr().wrapping_add(slot * rows)
     }
 
     /// After a chunk of `steps`: the last state becomes the carried one.

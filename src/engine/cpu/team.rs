@@ -240,14 +240,7 @@ impl Team {
         if self.helpers.is_empty() {
             return job(&self.alone, 0);
         }
-        let together = pace.together();
-        let start = Instant::now();
-        if together {
-            self.run(job)
-        } else {
-            job(&self.alone, 0)
-        }
-        pace.note(together, start.elapsed().as_nanos() as f64 / size as f64);
+        pace.choose(size, |together| if together { self.run(job) } else { job(&self.alone, 0) });
     }
 
     /// Runs `job` for every member and returns when all are done.

@@ -73,7 +73,7 @@ unsafe fn step<P: Product>(
     let keep_next = slice.keep.ptr().wrapping_add((t + 1) * WIDTH);
     let here_reset = slice.any_reset[t];
     let keep_here = slice.keep.ptr().add(t * WIDTH);
-    let h_before = slice.h_before(rows, layer, t).as_ptr();
+    let h_before = slice.h_before(rows, layer, t);
     let h_after = slice.layers[layer].h.ptr().add((t + 1) * rows);
     let c_before = slice.layers[layer].c_before.ptr();
     let records = space.layers[layer].records.ptr_mut().add(t * sizes.records());

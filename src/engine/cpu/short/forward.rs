@@ -164,7 +164,7 @@ unsafe fn step<P: Product>(
     };
     let input = input.cast::<u32>();
     let before = space.before(&slice.any_reset, layer, t).pairs.ptr().add(t * sizes.pairs()).cast::<u32>();
-    let h_before = slice.h_before(rows, layer, t).as_ptr();
+    let h_before = slice.h_before(rows, layer, t);
     let shared = &mut slice.layers[layer];
     let (c, h_after) = (shared.c.ptr_mut(), shared.h.ptr_mut().add((t + 1) * rows));
     let short = &mut space.layers[layer];
