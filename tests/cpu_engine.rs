@@ -143,7 +143,13 @@ fn threads_do_not_change_a_bit() {
 fn threads_that_share_a_slice_do_not_change_a_bit() {
     for isa in Isa::available() {
         for cell in CELLS {
-            for (streams, precision) in [(11, Precision::F32), (16, Precision::F16), (33, Precision::F32)] {
+            for (streams, precision) in [
+                (11, Precision::F32),
+                (16, Precision::F16),
+                (33, Precision::F32),
+                (12, Precision::Bf16),
+                (40, Precision::Bf16),
+            ] {
                 let shape = ModelShape { cell, vocab: 21, hidden: 101, layers: 2 };
                 let of = |threads: usize| {
                     let mut engine = cpu(shape, precision, threads, isa);
@@ -157,7 +163,7 @@ fn threads_that_share_a_slice_do_not_change_a_bit() {
                     (engine.save_state().unwrap(), losses)
                 };
                 let one = of(1);
-                for threads in [2, 3, 5, 8] {
+                for threads in [2, 3, 5] {
                     assert!(one == of(threads), "{isa} {cell:?} {precision} B{streams}: {threads} threads");
                 }
             }

@@ -3,11 +3,10 @@
 
 use rayon::prelude::*;
 
-use super::buffer::Buffer;
 use super::dispatch::{Work, run_part, run_slice};
 use super::forward::{Part, Pass};
 use super::geometry::Geometry;
-use super::space::{Slice, Use};
+use super::space::{Room, Slice, Use};
 use super::team::{Meeting, Pace};
 use crate::engine::{Chunk, EngineError};
 
@@ -22,8 +21,8 @@ pub struct Batch {
     pub slices: Vec<Slice>,
     /// Whether several threads a slice pay.
     pace: Pace,
-    /// Logits of all threads but the first of each slice.
-    logits: Vec<Buffer>,
+    /// Of all threads but the first of each slice.
+    rooms: Vec<Room>,
 }
 
 /// Units that a thread has at least, so that its share of a step is longer than a meeting. More than two threads a slice have
@@ -63,8 +62,7 @@ impl Batch {
     pub fn run(&mut self, work: Work, pass: &Pass, chunk: &Chunk) {
         let most = pass.geo.shape.hidden / UNITS_A_THREAD;
         let each = (rayon::current_num_threads() / self.slices.len().max(1)).min(most);
-        let divisible = pass.geo.short.is_none() && work != Work::Logits;
-        if each < 2 || !divisible || !self.make_room(pass.geo, each) {
+        if each < 2 || work == Work::Logits || !self.make_room(pass.geo, each) {
             return self.run_whole(work, pass, chunk);
         }
         self.slices.iter_mut().for_each(|slice| slice.read(chunk));
@@ -87,25 +85,25 @@ impl Batch {
         });
     }
 
-    /// Room for the logits of `each` threads a slice; false where there is none.
+    /// Room for `each` threads a slice; false where there is none.
     fn make_room(&mut self, geo: &Geometry, each: usize) -> bool {
         let Some(width) = self.slices.first().map(|slice| slice.width) else { return false };
-        while self.logits.len() < (each - 1) * self.slices.len() {
-            let Ok(room) = Buffer::zeros(geo.classes * width, "logits") else { return false };
-            self.logits.push(room);
+        while self.rooms.len() < (each - 1) * self.slices.len() {
+            let Ok(room) = Room::new(geo, width) else { return false };
+            self.rooms.push(room);
         }
         true
     }
 
     /// `each` threads a slice, all of them at once, over slices that have been read.
     fn run_parts(&mut self, work: Work, pass: &Pass, each: usize) {
-        let (slices, logits) = (&self.slices, &self.logits);
+        let (slices, rooms) = (&self.slices, &self.rooms);
         let meeting = Meeting::new(each * slices.len());
         rayon::broadcast(|thread| {
             let (number, rank) = (thread.index() / each, thread.index() % each);
             let Some(slice) = slices.get(number) else { return };
-            let logits = (rank > 0).then(|| &logits[number * (each - 1) + rank - 1]);
-            let part = Part { rank, of: each, meeting: Some(&meeting), logits };
+            let room = (rank > 0).then(|| &rooms[number * (each - 1) + rank - 1]);
+            let part = Part { rank, of: each, meeting: Some(&meeting), room };
             // SAFETY: a broadcast runs once on every thread, which are at least as many as parts; `self` is borrowed
             // exclusively, and slices differ.
             meeting.guard(|| unsafe { run_part(work, pass, slice, &part) });

@@ -149,21 +149,21 @@ entrances!(#[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")] avx512, 
 
 /// Runs a slice.
 pub fn run_slice(work: Work, pass: &Pass, slice: &mut Slice) {
-    if let Some(weights) = &pass.weights.short {
-        return short::run_slice(work, pass, weights, slice);
-    }
     // SAFETY: the slice is borrowed exclusively, and the part is all of it.
     unsafe { run_part(work, pass, slice, &Part::WHOLE) }
 }
 
-/// Runs a thread's part of a slice of the f32 kernels.
+/// Runs a thread's part of a slice.
 ///
 /// # Safety
 /// Nothing else uses the slice, but for its other parts on other threads, each of them once and with the same `work` and
 /// `pass`; they meet at the same meeting.
 pub unsafe fn run_part(work: Work, pass: &Pass, slice: &Slice, part: &Part) {
+    if let Some(weights) = &pass.weights.short {
+        // SAFETY: the caller's.
+        return unsafe { short::run_part(work, pass, weights, slice, part) };
+    }
     assert!(pass.steps >= 1 && pass.steps <= slice.steps, "the slice has room for the chunk");
-    assert!(part.logits.is_none_or(|room| room.len() >= slice.logits.len()), "room for logits");
     // SAFETY: `Isa` values come from detection; slices are made by `Slice::new` for the pass's geometry, and the
     // assertions above hold the sizes that it leaves open.
     unsafe {

@@ -4,11 +4,10 @@
 
 use std::ops::Range;
 
-use super::buffer::Buffer;
 use super::cells::{self, Rows};
 use super::geometry::Geometry;
 use super::simd::{ROW_CHUNK, Simd};
-use super::space::Slice;
+use super::space::{Room, Slice};
 use super::team::Meeting;
 use super::weights::Weights;
 use crate::engine::Precision;
@@ -155,13 +154,13 @@ pub struct Part<'a> {
     pub of: usize,
     /// Where they meet after every step; None for one thread.
     pub meeting: Option<&'a Meeting>,
-    /// Room for logits beside the slice's own, [classes][W]; None for the slice's own.
-    pub logits: Option<&'a Buffer>,
+    /// What it has for itself in the place of the slice's; None for the first of the threads.
+    pub room: Option<&'a Room>,
 }
 
 impl Part<'_> {
     /// All of it.
-    pub const WHOLE: Part<'static> = Part { rank: 0, of: 1, meeting: None, logits: None };
+    pub const WHOLE: Part<'static> = Part { rank: 0, of: 1, meeting: None, room: None };
 
     /// This thread's share of `items`.
     #[inline(always)]

@@ -63,7 +63,7 @@ pub unsafe fn losses<S: Simd, const MR: usize, const HALF: usize, const NV: usiz
     let panel = geo.isa.panel();
     let tile_step = geo.class_panels() * panel * width;
     let rows = geo.units * width;
-    let z = part.logits.unwrap_or(&slice.logits).shared();
+    let z = part.room.map_or(&slice.logits, |room| &room.logits).shared();
     let losses = slice.losses.shared();
     for t in part.share(pass.steps) {
         let targets = &slice.targets[t * width..][..width];

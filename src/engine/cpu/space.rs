@@ -72,6 +72,33 @@ pub struct Slice {
     pub clock: Clock,
 }
 
+/// What each of a slice's threads but the first has for itself.
+#[derive(Debug)]
+pub struct Room {
+    /// Logits, then their gradients, of one step [classes][W].
+    pub logits: Buffer,
+    /// The short kernels': one step's characters, one-hot as pairs [classes/2][W].
+    pub characters: Buffer,
+    /// The short kernels': logits' gradients of one step as pairs [classes/2][W].
+    pub class_pairs: Buffer,
+    /// The short kernels': one step's gate gradients as pairs of streams, four rows a unit.
+    pub gradients: Buffer,
+}
+
+impl Room {
+    /// Beside slices of `width` streams.
+    pub fn new(geo: &Geometry, width: usize) -> Result<Room, EngineError> {
+        let zeros = |n| Buffer::zeros(n, "what a thread works on");
+        let if_short = |n: usize| if geo.short.is_some() { n } else { 0 };
+        Ok(Room {
+            logits: zeros(geo.classes * width)?,
+            characters: zeros(if_short(geo.classes / 2 * width))?,
+            class_pairs: zeros(if_short(geo.classes / 2 * width))?,
+            gradients: zeros(if_short(4 * geo.units * width / 2))?,
+        })
+    }
+}
+
 /// What a slice's memory must serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {

@@ -1,7 +1,7 @@
 //! The short kernels on processors that have no instructions for them: nothing of it can be made.
 
 use super::dispatch::Work;
-use super::forward::Pass;
+use super::forward::{Part, Pass};
 use super::geometry::Geometry;
 use super::space::Slice;
 use crate::engine::{EngineError, LayerActivations};
@@ -74,7 +74,10 @@ pub fn jobs(geo: &Geometry) -> Result<Vec<Job>, EngineError> {
 }
 
 /// On none.
-pub fn run_slice(_: Work, _: &Pass, weights: &Weights, _: &mut Slice) {
+///
+/// # Safety
+/// There is nothing to run.
+pub unsafe fn run_part(_: Work, _: &Pass, weights: &Weights, _: &Slice, _: &Part) {
     match *weights {}
 }
 

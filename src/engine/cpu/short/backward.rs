@@ -2,7 +2,9 @@
 #![allow(unsafe_code)]
 #![allow(unsafe_op_in_unsafe_fn)] // As in `forward.rs`.
 
-use super::super::forward::Pass;
+use std::ops::Range;
+
+use super::super::forward::{Part, Pass};
 use super::super::head::mask_of;
 use super::super::math;
 use super::super::simd::Avx512;
@@ -14,55 +16,82 @@ use crate::model::CellKind;
 
 /// After the forward pass and the head with `TRAIN`: leaves the gate gradients of all layers as pairs of streams.
 #[inline(always)]
-pub unsafe fn backward<P: Product>(pass: &Pass, weights: &Weights, slice: &mut Slice, space: &mut Space) {
+pub unsafe fn backward<P: Product>(
+    pass: &Pass,
+    weights: &Weights,
+    slice: &Slice,
+    space: &Space,
+    part: &Part,
+) {
     let sizes = Sizes::new(pass.geo);
+    let hidden = pass.geo.shape.hidden;
     let rows = pass.geo.units * WIDTH;
+    let own = part.share(sizes.units / 32);
+    // Of its gate rows as pairs of streams, where they begin and how many there are.
+    let (first, n) = (own.start * 32 * sizes.slots * 16, sizes.slots * 16);
+    let n = ((own.end * 32).min(hidden)).saturating_sub(own.start * 32) * n;
     for layer in (0..pass.geo.shape.layers).rev() {
-        slice.dc.as_mut_slice().fill(0.0);
+        if slice.dc.len() > 0 {
+            let (at, n) = (own.start * 32 * WIDTH, own.len() * 32 * WIDTH);
+            std::slice::from_raw_parts_mut(slice.dc.shared().add(at), n).fill(0.0);
+        }
         for t in (0..pass.steps).rev() {
-            step::<P>(pass, weights, &sizes, slice, space, layer, t);
+            let records = space.layers[layer].records.shared().add(t * sizes.records());
+            // A thread whose units are the first writes over records that it has read. Another's place is among records that
+            // others are reading.
+            let aside = part.room.map(|room| room.gradients.shared());
+            let streams = aside.map_or(records, |aside| aside.wrapping_sub(first));
+            step::<P>(pass, weights, &sizes, (slice, space), (layer, t), own.clone(), streams);
+            part.meet();
+            if let Some(aside) = aside {
+                std::ptr::copy_nonoverlapping(aside.cast_const(), records.add(first), n);
+            }
             if layer > 0 {
                 let d = space.gates.ptr().add(t % 2 * (sizes.rows / 2 * WIDTH));
                 let mask = mask_of(pass, slice, layer - 1, t, rows);
-                let to = slice.dx.ptr_mut().add(t * rows);
-                into_layer::<P>(to, weights.layers[layer].back_input.ptr(), d, &sizes, sizes.rows / 32, mask);
+                let to = slice.dx.shared().add(t * rows);
+                let back = weights.layers[layer].back_input.ptr();
+                into_layer::<P>(to, back, d, own.clone(), sizes.rows / 32, mask);
             }
         }
+        // The next layer's last step may have the place of this one's first.
+        part.meet();
     }
 }
 
 /// out = mask * w times d: a gradient on its way into the layer below. `w` are [units/32][depth] tiles, `d` [depth] ones;
-/// `out` and `mask` are [units][W].
+/// `out` and `mask` are [units][W], of which
+/// `blocks` of 32 are done.
 #[inline(always)]
 pub unsafe fn into_layer<P: Product>(
     out: *mut f32,
     w: *const f32,
     d: *const f32,
-    sizes: &Sizes,
+    blocks: Range<usize>,
     depth: usize,
     mask: *const f32,
 ) {
-    for block in 0..sizes.units / 32 {
+    for block in blocks.clone() {
         let w = Tiles::dense(w.cast::<u32>().add(block * depth * TILE));
         P::block::<false>(out.add(block * 32 * WIDTH), WIDTH, w, Tiles::dense(d.cast()), depth);
     }
     if !mask.is_null() {
-        for i in (0..sizes.units * WIDTH).step_by(16) {
+        for i in (blocks.start * 32 * WIDTH..blocks.end * 32 * WIDTH).step_by(16) {
             store(out.add(i), mul(load(out.add(i)), load(mask.add(i))));
         }
     }
 }
 
-/// One step of one layer: d h from above and from the next step, then the cell.
+/// A thread's blocks of one step of one layer, whose gate gradients go to `streams` as pairs of streams: d h from above and from the next step, then the cell.
 #[inline(always)]
 unsafe fn step<P: Product>(
     pass: &Pass,
     weights: &Weights,
     sizes: &Sizes,
-    slice: &mut Slice,
-    space: &mut Space,
-    layer: usize,
-    t: usize,
+    (slice, space): (&Slice, &Space),
+    (layer, t): (usize, usize),
+    blocks: Range<usize>,
+    streams: *mut f32,
 ) {
     let geo = pass.geo;
     let hidden = geo.shape.hidden;
@@ -76,19 +105,19 @@ unsafe fn step<P: Product>(
     let h_before = slice.h_before(rows, layer, t);
     let h_after = slice.layers[layer].h.ptr().add((t + 1) * rows);
     let c_before = slice.layers[layer].c_before.ptr();
-    let records = space.layers[layer].records.ptr_mut().add(t * sizes.records());
+    let records = space.layers[layer].records.shared().add(t * sizes.records());
     let records_before = records.wrapping_sub(if t > 0 { sizes.records() } else { 0 });
     let back = weights.layers[layer].back.ptr().cast::<u32>();
     let half = sizes.rows / 2 * WIDTH;
     let next = space.gates.ptr().add((t + 1) % 2 * half).cast::<u32>();
-    let gates = space.gates.ptr_mut().add(t % 2 * half);
+    let gates = space.gates.shared().add(t % 2 * half);
     let dx = slice.dx.ptr().add(t * rows);
-    let (direct, dc) = (slice.direct.ptr_mut(), slice.dc.ptr_mut());
+    let (direct, dc) = (slice.direct.shared(), slice.dc.shared());
     let one = splat(1.0);
     let depth = sizes.rows / 32;
     let mut sums = Sums([0.0; 32 * WIDTH]);
     let sums = sums.0.as_mut_ptr();
-    for block in 0..sizes.units / 32 {
+    for block in blocks {
         if !last {
             let w = Tiles::dense(back.add(block * depth * TILE));
             P::block::<false>(sums, WIDTH, w, Tiles::dense(next), depth);
@@ -183,7 +212,7 @@ unsafe fn step<P: Product>(
                         let to = gates.add((unit * 2 + two) * WIDTH);
                         store(to, pair(a[0], b[0]));
                         store(to.add(16), pair(a[1], b[1]));
-                        let to = records.add((unit * 4 + 2 * two) * 16);
+                        let to = streams.wrapping_add((unit * 4 + 2 * two) * 16);
                         store(to, lanes::row(a[0], a[1]));
                         store(to.add(16), lanes::row(b[0], b[1]));
                     }
@@ -193,7 +222,7 @@ unsafe fn step<P: Product>(
                 let to = gates.add(unit / 2 * WIDTH);
                 store(to, pair(a[0], b[0]));
                 store(to.add(16), pair(a[1], b[1]));
-                let to = records.add(unit * 16);
+                let to = streams.wrapping_add(unit * 16);
                 store(to, lanes::row(a[0], a[1]));
                 store(to.add(16), lanes::row(b[0], b[1]));
             }

@@ -2,7 +2,9 @@
 #![allow(unsafe_code)]
 #![allow(unsafe_op_in_unsafe_fn)] // The contract of `slice`, and pointers into buffers sized by `Sizes`, throughout.
 
-use super::super::forward::{Pass, drop_output};
+use std::ops::Range;
+
+use super::super::forward::{Part, Pass, drop_output};
 use super::super::math;
 use super::super::simd::Avx512;
 use super::lanes::{self, V, add, fma, high, load, low, mul, pair, splat, store, sub};
@@ -13,73 +15,115 @@ use crate::model::CellKind;
 /// Vocabularies up to here are multiplied whole; of larger ones only the tiles in which some stream's character is.
 const WHOLE: usize = 256;
 
-/// All layers over all steps of a slice whose columns have been read.
+/// All layers over all steps of a slice whose columns have been read, or a thread's part of it.
 #[inline(always)]
-pub unsafe fn forward<P: Product>(pass: &Pass, weights: &Weights, slice: &mut Slice, space: &mut Space) {
+pub unsafe fn forward<P: Product>(pass: &Pass, weights: &Weights, slice: &Slice, space: &Space, part: &Part) {
     let geo = pass.geo;
     let sizes = Sizes::new(geo);
     let training = slice.record_stride > 0;
     let rows = geo.units * WIDTH;
+    let own = Own::of(&sizes, geo.shape.hidden, part);
     if training {
-        one_hot(&sizes, slice, pass.steps, space.one_hot.as_mut_slice());
+        one_hot(&sizes, slice, part.share(pass.steps), space.one_hot.shared());
     }
     for layer in 0..geo.shape.layers {
+        let shared = &slice.layers[layer];
         if geo.shape.cell.has_cell_state() {
-            let shared = &mut slice.layers[layer];
-            shared.c_before.as_mut_slice().copy_from_slice(shared.c.as_slice());
+            let (at, n) = (own.units.start * WIDTH, own.units.len() * WIDTH);
+            let before = std::slice::from_raw_parts_mut(shared.c_before.shared().add(at), n);
+            before.copy_from_slice(std::slice::from_raw_parts(shared.c.ptr().add(at), n));
             if slice.any_reset[0] {
-                Slice::mask_rows(shared.c_before.as_mut_slice(), &slice.keep.as_slice()[..WIDTH]);
+                Slice::mask_rows(before, &slice.keep.as_slice()[..WIDTH]);
             }
         }
-        let h = slice.layers[layer].h.ptr();
-        let (stage, operand) = (space.stage.ptr_mut(), &mut space.layers[layer].h);
-        operands(&sizes, geo.shape.hidden, h, operand, 0, stage, training);
+        let to = &space.layers[layer];
+        operands(&sizes, &own, shared.h.ptr(), &to.h, 0, space.stage.shared(), training);
+        mask_state(&sizes, &own, slice, space, layer, 0);
+        part.meet();
         for t in 0..pass.steps {
-            if slice.any_reset[t] {
-                let keep = &slice.keep.as_slice()[t * WIDTH..][..WIDTH];
-                let shared = &mut slice.layers[layer];
-                let masked = &mut shared.h_masked.as_mut_slice()[t * rows..][..rows];
-                masked.copy_from_slice(&shared.h.as_slice()[t * rows..][..rows]);
-                Slice::mask_rows(masked, keep);
-                Slice::mask_rows(shared.c.as_mut_slice(), keep);
-                let (stage, operand) = (space.stage.ptr_mut(), &mut space.layers[layer].masked);
-                operands(&sizes, geo.shape.hidden, masked.as_ptr(), operand, t, stage, training);
-            }
-            step::<P>(pass, weights, &sizes, slice, space, layer, t);
+            step::<P>(pass, weights, &sizes, &own, (slice, space, part), layer, t);
             if let Some(dropout) = pass.dropout {
-                drop_output(slice, layer, t, rows, dropout, &(0..geo.shape.hidden));
-                let dropped = slice.layers[layer].dropped.ptr().add(t * rows);
-                let (stage, operand) = (space.stage.ptr_mut(), &mut space.layers[layer].dropped);
-                operands(&sizes, geo.shape.hidden, dropped, operand, t, stage, training);
+                drop_output(slice, layer, t, rows, dropout, &own.units);
+                let dropped = shared.dropped.ptr().add(t * rows);
+                operands(&sizes, &own, dropped, &to.dropped, t, space.stage.shared(), training);
             }
+            if t + 1 < pass.steps {
+                mask_state(&sizes, &own, slice, space, layer, t + 1);
+            }
+            part.meet();
         }
     }
 }
 
-/// A state's rows [units][W] into both forms of slot `t` of an operand.
+/// What a thread does of a layer.
+struct Own {
+    /// Its units, none of them padding.
+    units: Range<usize>,
+    /// Its blocks of 32 gate rows.
+    blocks: Range<usize>,
+    /// Its columns of a state's gradient operand.
+    columns: Range<usize>,
+}
+
+impl Own {
+    /// Shares of sixteen units, whose columns are transposed together, and of whole blocks.
+    fn of(sizes: &Sizes, hidden: usize, part: &Part) -> Own {
+        let per = 32 / sizes.slots;
+        let least = per.max(16);
+        let share = part.share(sizes.units / least);
+        let (start, end) = (share.start * least, share.end * least);
+        Own {
+            units: start.min(hidden)..end.min(hidden),
+            blocks: (start / per).min(sizes.rows / 32)..(end / per).min(sizes.rows / 32),
+            columns: start..if end == sizes.units { sizes.columns } else { end },
+        }
+    }
+}
+
+/// Where a stream starts a tune at step `t`: the masked state before it as f32 and as operands, and the masked cell state.
+#[inline(always)]
+unsafe fn mask_state(sizes: &Sizes, own: &Own, slice: &Slice, space: &Space, layer: usize, t: usize) {
+    if !slice.any_reset[t] {
+        return;
+    }
+    let shared = &slice.layers[layer];
+    let rows = shared.h.len() / (slice.steps + 1);
+    let keep = &slice.keep.as_slice()[t * WIDTH..][..WIDTH];
+    let (at, n) = (own.units.start * WIDTH, own.units.len() * WIDTH);
+    let masked = std::slice::from_raw_parts_mut(shared.h_masked.shared().add(t * rows + at), n);
+    masked.copy_from_slice(std::slice::from_raw_parts(shared.h.ptr().add(t * rows + at), n));
+    Slice::mask_rows(masked, keep);
+    if shared.c.len() > 0 {
+        Slice::mask_rows(std::slice::from_raw_parts_mut(shared.c.shared().add(at), n), keep);
+    }
+    let (from, training) = (shared.h_masked.ptr().add(t * rows), slice.record_stride > 0);
+    operands(sizes, own, from, &space.layers[layer].masked, t, space.stage.shared(), training);
+}
+
+/// A thread's units of a state's rows [units][W] into both forms of slot `t` of an operand.
 #[inline(always)]
 unsafe fn operands(
     sizes: &Sizes,
-    hidden: usize,
+    own: &Own,
     h: *const f32,
-    to: &mut Operand,
+    to: &Operand,
     t: usize,
     stage: *mut f32,
     training: bool,
 ) {
-    let pairs = to.pairs.ptr_mut().add(t * sizes.pairs());
-    for unit in (0..hidden).step_by(2) {
+    let pairs = to.pairs.shared().add(t * sizes.pairs());
+    for unit in own.units.clone().step_by(2) {
         let (a, b) = (h.add(unit * WIDTH), h.add((unit + 1) * WIDTH));
         let (a0, a1) = (load(a), load(a.add(16)));
         let (b0, b1) = (load(b), load(b.add(16)));
         store(pairs.add(unit / 2 * WIDTH), pair(a0, b0));
         store(pairs.add(unit / 2 * WIDTH + 16), pair(a1, b1));
         if training {
-            staged(stage, hidden, unit, [a0, a1], [b0, b1]);
+            staged(stage, own.units.end, unit, [a0, a1], [b0, b1]);
         }
     }
     if training {
-        columns(sizes, stage, to.streams.ptr_mut().add(t * sizes.streams()));
+        columns(&own.columns, stage, to.streams.shared().add(t * sizes.streams()));
     }
 }
 
@@ -94,21 +138,21 @@ unsafe fn staged(stage: *mut f32, hidden: usize, unit: usize, a: [V; 2], b: [V; 
 
 /// Staged rows [columns][16] as [columns/32][16][32].
 #[inline(always)]
-unsafe fn columns(sizes: &Sizes, stage: *const f32, to: *mut f32) {
-    for column in (0..sizes.columns).step_by(16) {
+unsafe fn columns(columns: &Range<usize>, stage: *const f32, to: *mut f32) {
+    for column in columns.clone().step_by(16) {
         let to = to.add(column / 32 * TILE + column % 32);
         lanes::transpose16(stage.add(column * 16), 16, to, 32);
     }
 }
 
-/// All steps' characters as columns for the weight gradients; padding streams are characters as well, and their gate
+/// Some steps' characters as columns for the weight gradients; padding streams are characters as well, and their gate
 /// gradients are zero.
-fn one_hot(sizes: &Sizes, slice: &Slice, steps: usize, to: &mut [f32]) {
+unsafe fn one_hot(sizes: &Sizes, slice: &Slice, steps: Range<usize>, to: *mut f32) {
     let one = u32::from(half::bf16::ONE.to_bits());
-    let ids = slice.ids.chunks_exact(WIDTH);
-    for (to, ids) in to.chunks_exact_mut(sizes.one_hot()).zip(ids).take(steps) {
+    for t in steps {
+        let to = std::slice::from_raw_parts_mut(to.add(t * sizes.one_hot()), sizes.one_hot());
         to.fill(0.0);
-        for (lane, &id) in ids.iter().enumerate() {
+        for (lane, &id) in slice.ids[t * WIDTH..][..WIDTH].iter().enumerate() {
             let id = id as usize;
             let pair = &mut to[id / 32 * TILE + lane / 2 * 32 + id % 32];
             *pair = f32::from_bits(pair.to_bits() | one << (16 * (lane % 2)));
@@ -118,21 +162,21 @@ fn one_hot(sizes: &Sizes, slice: &Slice, steps: usize, to: &mut [f32]) {
 
 /// Sets or takes back the ones of a step's characters.
 #[inline(always)]
-unsafe fn characters(space: &mut Space, ids: &[i32], value: u16) {
-    let to = space.characters.ptr_mut().cast::<u16>();
+unsafe fn characters(to: *mut f32, ids: &[i32], value: u16) {
+    let to = to.cast::<u16>();
     for (lane, &id) in ids.iter().enumerate() {
         *to.add((id as usize / 2 * WIDTH + lane) * 2 + id as usize % 2) = value;
     }
 }
 
-/// One step of one layer.
+/// A thread's blocks of one step of one layer.
 #[inline(always)]
 unsafe fn step<P: Product>(
     pass: &Pass,
     weights: &Weights,
     sizes: &Sizes,
-    slice: &mut Slice,
-    space: &mut Space,
+    own: &Own,
+    (slice, space, part): (&Slice, &Space, &Part),
     layer: usize,
     t: usize,
 ) {
@@ -145,8 +189,9 @@ unsafe fn step<P: Product>(
     ids.copy_from_slice(&slice.ids[t * WIDTH..][..WIDTH]);
     let mut present = [0usize; WIDTH];
     let mut tiles = 0;
+    let one_hot = part.room.map_or(&space.characters, |room| &room.characters).shared();
     let (input, inputs) = if layer == 0 {
-        characters(space, &ids, half::bf16::ONE.to_bits());
+        characters(one_hot, &ids, half::bf16::ONE.to_bits());
         if geo.shape.vocab > WHOLE {
             let mut sorted = ids.map(|id| id as usize / 32);
             sorted.sort_unstable();
@@ -157,7 +202,7 @@ unsafe fn step<P: Product>(
                 }
             }
         }
-        (space.characters.ptr(), sizes.classes / 32)
+        (one_hot.cast_const(), sizes.classes / 32)
     } else {
         let (operand, slot) = space.output(layer - 1, t);
         (operand.pairs.ptr().add(slot * sizes.pairs()), sizes.units / 32)
@@ -165,13 +210,13 @@ unsafe fn step<P: Product>(
     let input = input.cast::<u32>();
     let before = space.before(&slice.any_reset, layer, t).pairs.ptr().add(t * sizes.pairs()).cast::<u32>();
     let h_before = slice.h_before(rows, layer, t);
-    let shared = &mut slice.layers[layer];
-    let (c, h_after) = (shared.c.ptr_mut(), shared.h.ptr_mut().add((t + 1) * rows));
-    let short = &mut space.layers[layer];
-    let after = short.h.pairs.ptr_mut().add((t + 1) * sizes.pairs());
+    let shared = &slice.layers[layer];
+    let (c, h_after) = (shared.c.shared(), shared.h.shared().add((t + 1) * rows));
+    let short = &space.layers[layer];
+    let after = short.h.pairs.shared().add((t + 1) * sizes.pairs());
     let records =
-        if training { short.records.ptr_mut().add(t * sizes.records()) } else { std::ptr::null_mut() };
-    let stage = space.stage.ptr_mut();
+        if training { short.records.shared().add(t * sizes.records()) } else { std::ptr::null_mut() };
+    let stage = space.stage.shared();
     let bias = packed.bias.ptr();
     // As f32 only where something reads it: the cells that need it in the backward pass, what masks or drops it, and
     // whoever takes the last one.
@@ -182,7 +227,7 @@ unsafe fn step<P: Product>(
     let (k, per) = (sizes.units / 32, 32 / sizes.slots);
     let mut z = Sums([0.0; 32 * WIDTH]);
     let z = z.0.as_mut_ptr();
-    for block in 0..sizes.rows / 32 {
+    for block in own.blocks.clone() {
         let w = packed.input.ptr().cast::<u32>().add(block * inputs * TILE);
         if tiles == 0 {
             P::block::<false>(z, WIDTH, Tiles::dense(w), Tiles::dense(input), inputs);
@@ -269,10 +314,10 @@ unsafe fn step<P: Product>(
         }
     }
     if training {
-        columns(sizes, stage, space.layers[layer].h.streams.ptr_mut().add((t + 1) * sizes.streams()));
+        columns(&own.columns, stage, short.h.streams.shared().add((t + 1) * sizes.streams()));
     }
     if layer == 0 {
-        characters(space, &ids, 0);
+        characters(one_hot, &ids, 0);
     }
 }
 

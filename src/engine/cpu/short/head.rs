@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 #![allow(unsafe_op_in_unsafe_fn)] // As in `forward.rs`.
 
-use super::super::forward::Pass;
+use super::super::forward::{Part, Pass};
 use super::super::head::mask_of;
 use super::super::math::exp;
 use super::super::simd::Avx512;
@@ -13,15 +13,15 @@ use super::{Sizes, Slice, Space, WIDTH, Weights};
 use crate::engine::IGNORE;
 use std::arch::x86_64::_mm512_max_ps;
 
-/// Logits of step `t` into `slice.logits` [classes][W].
+/// Logits of step `t` into `to` [classes][W].
 #[inline(always)]
-pub unsafe fn logits<P: Product>(pass: &Pass, weights: &Weights, slice: &mut Slice, space: &Space, t: usize) {
+pub unsafe fn logits<P: Product>(pass: &Pass, weights: &Weights, space: &Space, t: usize, to: *mut f32) {
     let sizes = Sizes::new(pass.geo);
     let (operand, slot) = space.output(pass.geo.shape.layers - 1, t);
     let h = operand.pairs.ptr().add(slot * sizes.pairs()).cast::<u32>();
     let depth = sizes.units / 32;
     for block in 0..sizes.classes / 32 {
-        let out = slice.logits.ptr_mut().add(block * 32 * WIDTH);
+        let out = to.add(block * 32 * WIDTH);
         let w = weights.head.ptr().cast::<u32>().add(block * depth * TILE);
         P::block::<false>(out, WIDTH, Tiles::dense(w), Tiles::dense(h), depth);
         for i in 0..32 {
@@ -34,29 +34,31 @@ pub unsafe fn logits<P: Product>(pass: &Pass, weights: &Weights, slice: &mut Sli
     }
 }
 
-/// Loss of every position of the chunk into `slice.losses`; with `TRAIN` also the logits' gradients and the gradient
+/// Loss of every position of the thread's steps into `slice.losses`; with `TRAIN` also the logits' gradients and the gradient
 /// with respect to the top layer's output into `slice.dx`.
 #[inline(always)]
 pub unsafe fn losses<P: Product, const TRAIN: bool>(
     pass: &Pass,
     weights: &Weights,
-    slice: &mut Slice,
-    space: &mut Space,
+    slice: &Slice,
+    space: &Space,
+    part: &Part,
 ) {
     let geo = pass.geo;
     let sizes = Sizes::new(geo);
     let vocab = geo.shape.vocab;
     let rows = geo.units * WIDTH;
-    for t in 0..pass.steps {
+    let z = part.room.map_or(&slice.logits, |room| &room.logits).shared();
+    let pairs = part.room.map_or(&space.class_pairs, |room| &room.class_pairs).shared();
+    for t in part.share(pass.steps) {
         let mut targets = [IGNORE; WIDTH];
         targets.copy_from_slice(&slice.targets[t * WIDTH..][..WIDTH]);
         if !TRAIN && targets.iter().all(|&target| target == IGNORE) {
-            slice.losses.as_mut_slice()[t * WIDTH..][..WIDTH].fill(0.0);
+            std::slice::from_raw_parts_mut(slice.losses.shared().add(t * WIDTH), WIDTH).fill(0.0);
             continue;
         }
-        logits::<P>(pass, weights, slice, space, t);
-        let z = slice.logits.ptr_mut();
-        let losses = &mut slice.losses.as_mut_slice()[t * WIDTH..][..WIDTH];
+        logits::<P>(pass, weights, space, t, z);
+        let losses = std::slice::from_raw_parts_mut(slice.losses.shared().add(t * WIDTH), WIDTH);
         let (mut max, mut sum) = ([load(z), load(z.add(16))], [splat(0.0); 2]);
         for class in 1..vocab {
             for v in 0..2 {
@@ -100,8 +102,7 @@ pub unsafe fn losses<P: Product, const TRAIN: bool>(
                 }
             }
             let scale = [load(scales.as_ptr()), load(scales.as_ptr().add(16))];
-            let pairs = space.class_pairs.ptr_mut();
-            let streams = space.class_streams.ptr_mut().add(t * sizes.classes * WIDTH / 2);
+            let streams = space.class_streams.shared().add(t * sizes.classes * WIDTH / 2);
             for class in (0..vocab).step_by(2) {
                 let mut d = [[splat(0.0); 2]; 2];
                 for i in 0..2.min(vocab - class) {
@@ -117,10 +118,10 @@ pub unsafe fn losses<P: Product, const TRAIN: bool>(
                 }
             }
             into_layer::<P>(
-                slice.dx.ptr_mut().add(t * rows),
+                slice.dx.shared().add(t * rows),
                 weights.head_back.ptr(),
                 pairs,
-                &sizes,
+                0..sizes.units / 32,
                 sizes.classes / 32,
                 mask_of(pass, slice, geo.shape.layers - 1, t, rows),
             );

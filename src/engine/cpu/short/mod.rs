@@ -18,7 +18,7 @@ mod weights;
 
 use super::buffer::Buffer;
 use super::dispatch::Work;
-use super::forward::Pass;
+use super::forward::{Part, Pass};
 use super::geometry::Geometry;
 use super::profile::Pass as Timed;
 use super::space::Slice;
@@ -188,26 +188,37 @@ unsafe fn slice<P: Product>(
     work: Work,
     pass: &Pass,
     weights: &Weights,
-    slice: &mut Slice,
-    space: &mut Space,
+    slice: &Slice,
+    space: &Space,
+    part: &Part,
 ) {
+    let lap = |timed| {
+        if part.rank == 0 {
+            slice.clock.lap(timed, part.of);
+        }
+    };
     // SAFETY: the caller's.
     unsafe {
         P::begin();
-        slice.clock.start();
-        forward::forward::<P>(pass, weights, slice, space);
-        slice.clock.lap(Timed::Forward, 1);
+        if part.rank == 0 {
+            slice.clock.start();
+        }
+        forward::forward::<P>(pass, weights, slice, space, part);
+        lap(Timed::Forward);
         match work {
             Work::Train => {
-                head::losses::<P, true>(pass, weights, slice, space);
-                slice.clock.lap(Timed::Head, 1);
-                backward::backward::<P>(pass, weights, slice, space);
-                slice.clock.lap(Timed::Backward, 1);
+                head::losses::<P, true>(pass, weights, slice, space, part);
+                part.meet();
+                lap(Timed::Head);
+                backward::backward::<P>(pass, weights, slice, space, part);
+                lap(Timed::Backward);
             }
-            Work::Layers => backward::backward::<P>(pass, weights, slice, space),
-            Work::Evaluate => head::losses::<P, false>(pass, weights, slice, space),
-            Work::Logits => head::logits::<P>(pass, weights, slice, space, pass.steps - 1),
-            Work::States => {}
+            Work::Layers => backward::backward::<P>(pass, weights, slice, space, part),
+            Work::Evaluate => head::losses::<P, false>(pass, weights, slice, space, part),
+            Work::Logits if part.rank == 0 => {
+                head::logits::<P>(pass, weights, space, pass.steps - 1, slice.logits.shared())
+            }
+            Work::Logits | Work::States => {}
         }
         P::end();
     }
@@ -220,9 +231,9 @@ macro_rules! entrances {
             use super::*;
 
             #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16,avx2,fma,f16c")]
-            pub unsafe fn run(work: Work, pass: &Pass, weights: &Weights, s: &mut Slice, space: &mut Space) {
+            pub unsafe fn run(work: Work, pass: &Pass, weights: &Weights, s: &Slice, space: &Space, part: &Part) {
                 // SAFETY: the caller's.
-                unsafe { slice::<$P>(work, pass, weights, s, space) }
+                unsafe { slice::<$P>(work, pass, weights, s, space, part) }
             }
 
             #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16,avx2,fma,f16c")]
@@ -236,29 +247,29 @@ macro_rules! entrances {
 
 entrances!(dot Dot; amx Amx;);
 
-/// Runs a slice.
-pub fn run_slice(work: Work, pass: &Pass, weights: &Weights, slice: &mut Slice) {
+/// Runs a thread's part of a slice.
+///
+/// # Safety
+/// As [`super::dispatch::run_part`].
+pub unsafe fn run_part(work: Work, pass: &Pass, weights: &Weights, slice: &Slice, part: &Part) {
     assert!(
         pass.steps >= 1 && pass.steps <= slice.steps && slice.width == WIDTH,
         "the slice has room for the chunk"
     );
-    let Some(mut space) = slice.short.take() else {
-        unreachable!("slices of this geometry have short memory")
-    };
+    let Some(space) = &slice.short else { unreachable!("slices of this geometry have short memory") };
     // SAFETY: `Products` come from detection; the slice was made by `Slice::new` for this geometry.
     unsafe {
         match pass.geo.short {
-            Some(Products::Amx) => amx::run(work, pass, weights, slice, &mut space),
-            _ => dot::run(work, pass, weights, slice, &mut space),
+            Some(Products::Amx) => amx::run(work, pass, weights, slice, space, part),
+            _ => dot::run(work, pass, weights, slice, space, part),
         }
     }
-    slice.short = Some(space);
 }
 
 /// Runs a gradient job over slices that have been trained on.
 pub fn run_gradient(geo: &Geometry, slices: &[Slice], steps: usize, job: &mut Job) {
     assert!(slices.iter().all(|s| steps <= s.steps && s.short.is_some()), "slices for training");
-    // SAFETY: as in `run_slice`.
+    // SAFETY: as in `run_part`.
     unsafe {
         match geo.short {
             Some(Products::Amx) => amx::gradient(geo, slices, steps, job),
