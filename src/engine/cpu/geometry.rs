@@ -60,6 +60,7 @@ impl Isa {
 
     /// All that this machine has; in order of speed, but that `Avx512Bf16` may be slower than f32.
     pub fn available() -> Vec<Isa> {
+        #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
         let mut all = vec![Isa::Portable];
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2")

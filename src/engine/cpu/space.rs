@@ -74,6 +74,7 @@ pub struct Slice {
 
 /// What each of a slice's threads but the first has for itself.
 #[derive(Debug)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // No short kernels there.
 pub struct Room {
     /// Logits, then their gradients, of one step [classes][W].
     pub logits: Buffer,

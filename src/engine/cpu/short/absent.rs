@@ -1,4 +1,5 @@
 //! The short kernels on processors that have no instructions for them: nothing of it can be made.
+#![allow(unsafe_code)]
 
 use super::dispatch::Work;
 use super::forward::{Part, Pass};
