@@ -25,9 +25,8 @@ use songrnn_fast::model::{CellKind, ModelShape};
 const PRECISIONS: [(Precision, f64); 3] =
     [(Precision::F32, F32_BOUND), (Precision::Bf16, SHORT_BOUND), (Precision::F16, SHORT_BOUND)];
 
-/// cuDNN's persistent kernels come less near in f32 than its STANDARD does and than ours do, still a hundred times nearer
-/// than TF32. Measured on an H200 with cuDNN 9.14: LSTM 2.0e-11, tanh 9.4e-11; STANDARD at most 1.8e-13.
-const PERSISTENT_F32_BOUND: f64 = 1e-9;
+/// cuDNN's persistent kernels come less near in f32 than its STANDARD does and than ours do. Measured on an H200 with cuDNN 9.14: LSTM 2.0e-11, tanh 9.4e-11; STANDARD at most 1.8e-13.
+const PERSISTENT_F32_BOUND: f64 = 3e-10;
 
 /// A GPU, or the fake of one, that has cuDNN; None elsewhere: `on_fakes` runs these tests there.
 fn gpu() -> Option<Arc<dyn Driver>> {

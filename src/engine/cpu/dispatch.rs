@@ -48,23 +48,16 @@ unsafe fn slice<
     slice: &Slice,
     part: &Part,
 ) {
-    let lap = |timed| {
-        if part.rank == 0 {
-            slice.clock.lap(timed, part.of);
-        }
-    };
-    if part.rank == 0 {
-        slice.clock.start();
-    }
+    slice.clock.start(part);
     forward::<S, A, B, NV>(pass, slice, part);
-    lap(Timed::Forward);
+    slice.clock.lap(Timed::Forward, part);
     match work {
         Work::Train => {
             head::losses::<S, MR, HALF, NV, true>(pass, slice, part);
             part.meet();
-            lap(Timed::Head);
+            slice.clock.lap(Timed::Head, part);
             backward::<S, B, MR, HALF, NV>(pass, slice, part);
-            lap(Timed::Backward);
+            slice.clock.lap(Timed::Backward, part);
         }
         Work::Layers => backward::<S, B, MR, HALF, NV>(pass, slice, part),
         Work::Evaluate => head::losses::<S, MR, HALF, NV, false>(pass, slice, part),

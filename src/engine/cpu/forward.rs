@@ -194,15 +194,7 @@ pub unsafe fn forward<S: Simd, const A: usize, const B: usize, const NV: usize>(
     // Rows of padding have no owner; they stay zero.
     let units = blocks.start * A..(blocks.end * A).min(geo.shape.hidden);
     for layer in 0..geo.shape.layers {
-        if geo.shape.cell.has_cell_state() {
-            let space = &slice.layers[layer];
-            let (at, n) = (units.start * slice.width, units.len() * slice.width);
-            let before = std::slice::from_raw_parts_mut(space.c_before.shared().add(at), n);
-            before.copy_from_slice(std::slice::from_raw_parts(space.c.ptr().add(at), n));
-            if slice.any_reset[0] {
-                Slice::mask_rows(before, &slice.keep.as_slice()[..slice.width]);
-            }
-        }
+        keep_cell_state(slice, layer, &units);
         mask_state(slice, layer, 0, rows, &units);
         part.meet();
         for t in 0..pass.steps {
@@ -218,8 +210,28 @@ pub unsafe fn forward<S: Simd, const A: usize, const B: usize, const NV: usize>(
     }
 }
 
+/// The cell state before the chunk, masked, of some units.
+///
+/// # Safety
+/// No other thread uses these units' rows.
+pub unsafe fn keep_cell_state(slice: &Slice, layer: usize, units: &Range<usize>) {
+    let space = &slice.layers[layer];
+    if space.c.len() == 0 {
+        return;
+    }
+    let (at, n) = (units.start * slice.width, units.len() * slice.width);
+    let before = std::slice::from_raw_parts_mut(space.c_before.shared().add(at), n);
+    before.copy_from_slice(std::slice::from_raw_parts(space.c.ptr().add(at), n));
+    if slice.any_reset[0] {
+        Slice::mask_rows(before, &slice.keep.as_slice()[..slice.width]);
+    }
+}
+
 /// Where a stream starts a tune at step `t`: the masked copy of the state before it, and the masked cell state, of some units.
-unsafe fn mask_state(slice: &Slice, layer: usize, t: usize, rows: usize, units: &Range<usize>) {
+///
+/// # Safety
+/// No other thread uses these units' rows.
+pub unsafe fn mask_state(slice: &Slice, layer: usize, t: usize, rows: usize, units: &Range<usize>) {
     if !slice.any_reset[t] {
         return;
     }

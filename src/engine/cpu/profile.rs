@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
+use super::forward::Part;
 use super::space::Slice;
 use crate::engine::Phase;
 
@@ -48,15 +49,20 @@ impl Clock {
     }
 
     /// From now on.
-    pub fn start(&self) {
-        self.times().last = Some(Instant::now());
+    pub fn start(&self, part: &Part) {
+        if part.rank == 0 {
+            self.times().last = Some(Instant::now());
+        }
     }
 
-    /// What has passed since the last call was `pass`, on as many threads.
-    pub fn lap(&self, pass: Pass, threads: usize) {
+    /// What has passed since the last call was `pass`, on all of the slice's threads.
+    pub fn lap(&self, pass: Pass, part: &Part) {
+        if part.rank > 0 {
+            return;
+        }
         let (now, mut times) = (Instant::now(), self.times());
         if let Some(last) = times.last.replace(now) {
-            times.seconds[pass as usize] += (now - last).as_secs_f64() * threads as f64;
+            times.seconds[pass as usize] += (now - last).as_secs_f64() * part.of as f64;
         }
     }
 }

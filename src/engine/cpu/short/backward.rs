@@ -27,9 +27,9 @@ pub unsafe fn backward<P: Product>(
     let hidden = pass.geo.shape.hidden;
     let rows = pass.geo.units * WIDTH;
     let own = part.share(sizes.units / 32);
-    // Of its gate rows as pairs of streams, where they begin and how many there are.
-    let (first, n) = (own.start * 32 * sizes.slots * 16, sizes.slots * 16);
-    let n = ((own.end * 32).min(hidden)).saturating_sub(own.start * 32) * n;
+    // Where its gate rows as pairs of streams begin, and how many numbers they are.
+    let (a_unit, units) = (sizes.slots * 16, own.start * 32..(own.end * 32).min(hidden));
+    let (first, count) = (units.start * a_unit, units.len() * a_unit);
     for layer in (0..pass.geo.shape.layers).rev() {
         if slice.dc.len() > 0 {
             let (at, n) = (own.start * 32 * WIDTH, own.len() * 32 * WIDTH);
@@ -44,7 +44,7 @@ pub unsafe fn backward<P: Product>(
             step::<P>(pass, weights, &sizes, (slice, space), (layer, t), own.clone(), streams);
             part.meet();
             if let Some(aside) = aside {
-                std::ptr::copy_nonoverlapping(aside.cast_const(), records.add(first), n);
+                std::ptr::copy_nonoverlapping(aside.cast_const(), records.add(first), count);
             }
             if layer > 0 {
                 let d = space.gates.ptr().add(t % 2 * (sizes.rows / 2 * WIDTH));
@@ -60,8 +60,7 @@ pub unsafe fn backward<P: Product>(
 }
 
 /// out = mask * w times d: a gradient on its way into the layer below. `w` are [units/32][depth] tiles, `d` [depth] ones;
-/// `out` and `mask` are [units][W], of which
-/// `blocks` of 32 are done.
+/// `out` and `mask` are [units][W], of which `blocks` of 32 are done.
 #[inline(always)]
 pub unsafe fn into_layer<P: Product>(
     out: *mut f32,
@@ -82,7 +81,8 @@ pub unsafe fn into_layer<P: Product>(
     }
 }
 
-/// A thread's blocks of one step of one layer, whose gate gradients go to `streams` as pairs of streams: d h from above and from the next step, then the cell.
+/// A thread's blocks of one step of one layer: d h from above and from the next step, then the cell, whose gate gradients go
+/// to `streams` as pairs of streams.
 #[inline(always)]
 unsafe fn step<P: Product>(
     pass: &Pass,

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::super::forward::{Part, Pass, drop_output};
+use super::super::forward::{Part, Pass, drop_output, keep_cell_state, mask_state};
 use super::super::math;
 use super::super::simd::Avx512;
 use super::lanes::{self, V, add, fma, high, load, low, mul, pair, splat, store, sub};
@@ -28,17 +28,10 @@ pub unsafe fn forward<P: Product>(pass: &Pass, weights: &Weights, slice: &Slice,
     }
     for layer in 0..geo.shape.layers {
         let shared = &slice.layers[layer];
-        if geo.shape.cell.has_cell_state() {
-            let (at, n) = (own.units.start * WIDTH, own.units.len() * WIDTH);
-            let before = std::slice::from_raw_parts_mut(shared.c_before.shared().add(at), n);
-            before.copy_from_slice(std::slice::from_raw_parts(shared.c.ptr().add(at), n));
-            if slice.any_reset[0] {
-                Slice::mask_rows(before, &slice.keep.as_slice()[..WIDTH]);
-            }
-        }
+        keep_cell_state(slice, layer, &own.units);
         let to = &space.layers[layer];
         operands(&sizes, &own, shared.h.ptr(), &to.h, 0, space.stage.shared(), training);
-        mask_state(&sizes, &own, slice, space, layer, 0);
+        mask_operands(&sizes, &own, slice, space, layer, 0);
         part.meet();
         for t in 0..pass.steps {
             step::<P>(pass, weights, &sizes, &own, (slice, space, part), layer, t);
@@ -48,7 +41,7 @@ pub unsafe fn forward<P: Product>(pass: &Pass, weights: &Weights, slice: &Slice,
                 operands(&sizes, &own, dropped, &to.dropped, t, space.stage.shared(), training);
             }
             if t + 1 < pass.steps {
-                mask_state(&sizes, &own, slice, space, layer, t + 1);
+                mask_operands(&sizes, &own, slice, space, layer, t + 1);
             }
             part.meet();
         }
@@ -82,22 +75,15 @@ impl Own {
 
 /// Where a stream starts a tune at step `t`: the masked state before it as f32 and as operands, and the masked cell state.
 #[inline(always)]
-unsafe fn mask_state(sizes: &Sizes, own: &Own, slice: &Slice, space: &Space, layer: usize, t: usize) {
+unsafe fn mask_operands(sizes: &Sizes, own: &Own, slice: &Slice, space: &Space, layer: usize, t: usize) {
     if !slice.any_reset[t] {
         return;
     }
-    let shared = &slice.layers[layer];
-    let rows = shared.h.len() / (slice.steps + 1);
-    let keep = &slice.keep.as_slice()[t * WIDTH..][..WIDTH];
-    let (at, n) = (own.units.start * WIDTH, own.units.len() * WIDTH);
-    let masked = std::slice::from_raw_parts_mut(shared.h_masked.shared().add(t * rows + at), n);
-    masked.copy_from_slice(std::slice::from_raw_parts(shared.h.ptr().add(t * rows + at), n));
-    Slice::mask_rows(masked, keep);
-    if shared.c.len() > 0 {
-        Slice::mask_rows(std::slice::from_raw_parts_mut(shared.c.shared().add(at), n), keep);
-    }
-    let (from, training) = (shared.h_masked.ptr().add(t * rows), slice.record_stride > 0);
-    operands(sizes, own, from, &space.layers[layer].masked, t, space.stage.shared(), training);
+    let rows = sizes.units * WIDTH;
+    mask_state(slice, layer, t, rows, &own.units);
+    let masked = slice.layers[layer].h_masked.ptr().add(t * rows);
+    let training = slice.record_stride > 0;
+    operands(sizes, own, masked, &space.layers[layer].masked, t, space.stage.shared(), training);
 }
 
 /// A thread's units of a state's rows [units][W] into both forms of slot `t` of an operand.

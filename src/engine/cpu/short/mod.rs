@@ -192,26 +192,19 @@ unsafe fn slice<P: Product>(
     space: &Space,
     part: &Part,
 ) {
-    let lap = |timed| {
-        if part.rank == 0 {
-            slice.clock.lap(timed, part.of);
-        }
-    };
     // SAFETY: the caller's.
     unsafe {
         P::begin();
-        if part.rank == 0 {
-            slice.clock.start();
-        }
+        slice.clock.start(part);
         forward::forward::<P>(pass, weights, slice, space, part);
-        lap(Timed::Forward);
+        slice.clock.lap(Timed::Forward, part);
         match work {
             Work::Train => {
                 head::losses::<P, true>(pass, weights, slice, space, part);
                 part.meet();
-                lap(Timed::Head);
+                slice.clock.lap(Timed::Head, part);
                 backward::backward::<P>(pass, weights, slice, space, part);
-                lap(Timed::Backward);
+                slice.clock.lap(Timed::Backward, part);
             }
             Work::Layers => backward::backward::<P>(pass, weights, slice, space, part),
             Work::Evaluate => head::losses::<P, false>(pass, weights, slice, space, part),
