@@ -154,7 +154,9 @@ fn few_streams_give_the_bits_of_many() {
                             engine.step(&one.ids, &one.resets, &mut z).unwrap();
                             assert_eq!(z, expected[..few * 23], "{case}: logits {t}");
                         }
-                        if isa.running(precision).products().is_some() {
+                        // Nor where f32 is trained in parts of bf16.
+                        let in_parts = isa == Isa::Amx && precision == Precision::F32 && hidden >= 64;
+                        if in_parts || isa.running(precision).products().is_some() {
                             continue;
                         }
                         engine.grad_chunk(&some, &plain(0.0)).unwrap();

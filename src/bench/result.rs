@@ -249,6 +249,14 @@ impl Base<'_> {
                 note.push("threads on processors of their own".into());
             }
         }
+        if self.info.name == "cpu"
+            && self.info.tier == Some("amx")
+            && case.precision == crate::engine::Precision::F32
+        {
+            note.push(
+                "f32 products by AMX, each number three of bf16: not bound by the multiply-adds' peak".into(),
+            );
+        }
         if let (Some(gflops), Some(us)) = (line.gflops, line.us_per_recurrent_step) {
             let share = match (line.share(), self.ceiling) {
                 (Some(share), Some(peak)) => {

@@ -99,6 +99,15 @@ impl Isa {
         }
     }
 
+    /// The products of f32 in parts of bf16, where the set has them.
+    pub fn products_of_parts(self) -> Option<Products> {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => Some(Products::Split),
+            _ => None,
+        }
+    }
+
     /// Whether vectors are AVX-512's.
     fn wide(self) -> bool {
         matches!(self, Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx)
@@ -166,7 +175,7 @@ pub struct Geometry {
     pub short: Option<Products>,
     /// G.
     pub gates: usize,
-    /// H rounded up to a multiple of every tile and of 8 (transposition), of 32 for the short kernels: rows of
+    /// H rounded up to a multiple of every tile and of 8 (transposition), and of 32 for the short kernels: rows of
     /// unit-major buffers.
     pub units: usize,
     /// V rounded up likewise.
@@ -176,24 +185,72 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// Derives the sizes; `isa` is what runs the precision.
+    /// Derives the sizes; `isa` is what runs the precision. Forward passes of f32 have the bits of few streams' (`narrow`).
     pub fn new(shape: ModelShape, isa: Isa) -> Geometry {
+        Geometry::of(shape, isa, isa.products())
+    }
+
+    /// Of f32 in tiles of bf16, where that is faster.
+    pub fn split(shape: ModelShape, isa: Isa) -> Option<Geometry> {
+        let products = isa.products_of_parts()?;
+        Some(Geometry::of(shape, isa, Some(products)))
+    }
+
+    /// Whether it trains so many streams: two slices or more (the threads of one would have to pass on half as many bytes again
+    /// as in f32), of models of 64 units or more; a GRU, which has four rows a unit here and three elsewhere, of one layer of
+    /// up to 256. Measured on Sapphire Rapids. It may depend on nothing but the streams and the model: sums have another
+    /// order than elsewhere.
+    pub fn splits(&self, streams: usize) -> bool {
+        let ModelShape { cell, hidden, layers, .. } = self.shape;
+        let pays = match cell {
+            CellKind::Gru => layers == 1 && (64..=256).contains(&hidden),
+            CellKind::Lstm | CellKind::Rnn => hidden >= 64,
+        };
+        self.has_parts() && pays && streams > 2 * self.isa.lanes()
+    }
+
+    /// Whether the short kernels' numbers have parts.
+    fn has_parts(&self) -> bool {
+        self.short.is_some_and(|products| products.parts() > 1)
+    }
+
+    fn of(shape: ModelShape, isa: Isa, short: Option<Products>) -> Geometry {
+        let parts = short.is_some_and(|products| products.parts() > 1);
         let record = match shape.cell {
+            // tanh(c) is sooner computed again than brought from beyond the caches.
+            CellKind::Lstm if parts => 5,
             CellKind::Lstm => 6,
             CellKind::Gru => 4,
             CellKind::Rnn => 0,
         };
-        let short = isa.products();
-        let tile = if short.is_some() { 32 } else { 24 };
+        // For both kinds of kernels where both run.
+        let padded = |n: usize| {
+            let (plain, tiles) = (n.next_multiple_of(24), n.next_multiple_of(32));
+            match short {
+                Some(_) if !parts => tiles,
+                None if !isa.wide() => plain,
+                _ => plain.max(tiles),
+            }
+        };
         Geometry {
             shape,
             isa,
             short,
             gates: shape.cell.gates(),
-            units: shape.hidden.next_multiple_of(tile),
-            classes: shape.vocab.next_multiple_of(tile),
+            units: padded(shape.hidden),
+            classes: padded(shape.vocab),
             record,
         }
+    }
+
+    /// Whether weight gradients are the f32 kernels'.
+    pub fn has_plain_gradients(&self) -> bool {
+        self.short.is_none() || self.has_parts()
+    }
+
+    /// Rows of logits that a thread works on.
+    pub fn logits(&self) -> usize {
+        if self.has_parts() { 2 * self.classes } else { self.classes }
     }
 
     /// NV: vectors a slice. It may depend on the batch alone, never on the number of threads: it decides the order in

@@ -19,9 +19,10 @@ pub struct Jobs {
 impl Jobs {
     /// Of a model, with their memory.
     pub fn new(geo: &Geometry) -> Result<Jobs, EngineError> {
-        Ok(match geo.short {
-            Some(_) => Jobs { plain: Vec::new(), short: short::jobs(geo)? },
-            None => Jobs { plain: gradient::jobs(geo)?, short: Vec::new() },
+        Ok(if geo.has_plain_gradients() {
+            Jobs { plain: gradient::jobs(geo)?, short: Vec::new() }
+        } else {
+            Jobs { plain: Vec::new(), short: short::jobs(geo)? }
         })
     }
 
@@ -50,14 +51,14 @@ impl Jobs {
     pub fn collect(&self, geo: &Geometry, factor: f32, grads: &mut [f32], head: bool) {
         let (layers, head_part) = grads.split_at_mut(geo.shape.head_ranges().0.start);
         rayon::join(
-            || match geo.short {
-                Some(_) => short::collect_layers(geo, &self.short, factor, layers),
-                None => gradient::collect_layers(geo, &self.plain, factor, layers),
+            || match geo.has_plain_gradients() {
+                true => gradient::collect_layers(geo, &self.plain, factor, layers),
+                false => short::collect_layers(geo, &self.short, factor, layers),
             },
-            || match geo.short {
-                Some(_) if head => short::collect_head(geo, &self.short, factor, head_part),
-                None if head => gradient::collect_head(geo, &self.plain, factor, head_part),
-                _ => {}
+            || match geo.has_plain_gradients() {
+                _ if !head => {}
+                true => gradient::collect_head(geo, &self.plain, factor, head_part),
+                false => short::collect_head(geo, &self.short, factor, head_part),
             },
         );
     }

@@ -19,6 +19,7 @@ mod geometry;
 mod gradient;
 mod head;
 mod jobs;
+mod loss_scale;
 mod math;
 mod narrow;
 #[cfg(target_os = "linux")]
@@ -56,14 +57,11 @@ use geometry::Geometry;
 pub use geometry::Isa;
 use jobs::Jobs;
 use narrow::{Narrow, State};
-use paths::{Fresh, accepts, zeros};
+use paths::{Fresh, Split, accepts, zeros};
 use profile::{Profile, Stage};
 use space::Use;
 use update::{BLOCK, Step, sum_of_squares};
 use weights::Weights;
-
-/// After how many good steps f16's dynamic loss scale doubles.
-const GOOD_STEPS: u32 = 2000;
 
 /// More threads than any machine has cores are a mistake, and starting them would take the machine down.
 const MOST_THREADS: usize = 1024;
@@ -76,6 +74,7 @@ pub struct CpuEngine {
     precision: Precision,
     pool: rayon::ThreadPool,
     weights: Weights,
+    split: Option<Split>,
     narrow: Narrow,
     /// Which copies of the parameters are up to date; one of them always is.
     fresh: Fresh,
@@ -132,8 +131,9 @@ impl CpuEngine {
             precision: spec.precision,
             pool,
             weights: Weights::new(&geo)?,
+            split: Split::new(spec.shape, isa, spec.precision)?,
             narrow: Narrow::new(spec.shape, isa, spec.precision, threads),
-            fresh: Fresh { arena: true, lanes: false, narrow: false },
+            fresh: Fresh::ARENA,
             params,
             grads: Vec::new(),
             squares: Vec::new(),
@@ -167,11 +167,12 @@ impl CpuEngine {
 
     /// Forward and backward over a chunk; gradients into `self.grads`, unscaled; the state is carried.
     fn gradients(&mut self, chunk: &Chunk, hyper: &Hyper) -> Result<Stats, EngineError> {
-        self.use_lanes(State::Training);
+        self.use_training(chunk.streams);
         let dropout = hyper.dropout > 0.0;
-        self.training.fit(&self.geo, Use::Training { dropout }, chunk.streams, chunk.steps)?;
+        let geo = &self.training_geo(chunk.streams);
+        self.training.fit(geo, Use::Training { dropout }, chunk.streams, chunk.steps)?;
         self.prepare_gradients()?;
-        let geo = &self.geo;
+        let weights = CpuEngine::training_weights(&self.split, geo, &self.weights);
         let predicted = chunk.predicted();
         let pass = Pass {
             dropout: dropout.then_some(Dropout {
@@ -180,7 +181,7 @@ impl CpuEngine {
                 time: hyper.time as u32,
             }),
             gradient_scale: self.loss_scale / predicted.max(1) as f32,
-            ..CpuEngine::pass(geo, &self.weights, self.precision, chunk.steps)
+            ..CpuEngine::pass(geo, weights, self.precision, chunk.steps)
         };
         let (training, jobs, grads) = (&mut self.training, &mut self.jobs, &mut self.grads);
         let unscale = 1.0 / self.loss_scale;
@@ -230,25 +231,8 @@ impl CpuEngine {
                     .for_each(|((p, g), (m, v))| run_update(isa, &step, p, g, m, v));
             });
         });
-        self.fresh = Fresh { arena: true, lanes: false, narrow: false };
+        self.fresh = Fresh::ARENA;
         Ok(())
-    }
-
-    /// f16: halve the scale on overflow, double it after many good steps.
-    fn adapt_loss_scale(&mut self, finite: bool) {
-        if self.precision != Precision::F16 {
-            return;
-        }
-        if finite {
-            self.good_steps += 1;
-            if self.good_steps == GOOD_STEPS {
-                self.good_steps = 0;
-                self.loss_scale = (self.loss_scale * 2.0).min(FIRST_LOSS_SCALE * FIRST_LOSS_SCALE);
-            }
-        } else {
-            self.good_steps = 0;
-            self.loss_scale = (self.loss_scale * 0.5).max(1.0);
-        }
     }
 
     fn evaluate(&mut self, chunk: &Chunk) -> Result<(), EngineError> {
@@ -271,8 +255,8 @@ impl Engine for CpuEngine {
     fn info(&self) -> EngineInfo {
         EngineInfo {
             name: "cpu",
-            detail: format!("{}, {} threads", self.geo.isa, self.pool.current_num_threads()),
-            tier: Some(self.geo.isa.tier()),
+            detail: self.detail(),
+            tier: Some(self.tier()),
             device: DeviceFacts::cpu(),
             precision: self.precision,
             note: self.note.clone(),
@@ -288,7 +272,7 @@ impl Engine for CpuEngine {
         super::check_length("params", self.params.len(), params.len())?;
         self.use_arena(); // The moments stay.
         self.params.copy_from_slice(params);
-        self.fresh = Fresh { arena: true, lanes: false, narrow: false };
+        self.fresh = Fresh::ARENA;
         self.narrow.forget();
         for batch in [&mut self.training, &mut self.evaluation, &mut self.stepping] {
             batch.forget(&self.geo);
@@ -446,7 +430,7 @@ impl Engine for CpuEngine {
         let streams = super::check_state(&self.geo.shape, state)?;
         self.load_params(&state.params)?;
         self.moments = state.moments.clone();
-        self.fresh = Fresh { arena: true, lanes: false, narrow: false };
+        self.fresh = Fresh::ARENA;
         self.updates = state.updates;
         self.loss_scale = state.loss_scale;
         self.good_steps = state.good_steps;
@@ -456,8 +440,9 @@ impl Engine for CpuEngine {
         } else if streams > 0 {
             self.narrow.leave(State::Training);
             // One step of room is enough to hold a state; the first chunk makes the rest.
-            self.training.fit(&self.geo, Use::Training { dropout: false }, streams, 1)?;
-            self.training.import(&self.geo, &state.h, &state.c);
+            let geo = self.training_geo(streams);
+            self.training.fit(&geo, Use::Training { dropout: false }, streams, 1)?;
+            self.training.import(&geo, &state.h, &state.c);
         }
         Ok(())
     }
@@ -468,13 +453,14 @@ impl Engine for CpuEngine {
             self.use_narrow(State::Training)?;
             return self.narrow.layers(chunk, backward);
         }
-        self.use_lanes(State::Training);
-        self.training.fit(&self.geo, Use::Training { dropout: false }, chunk.streams, chunk.steps)?;
+        self.use_training(chunk.streams);
+        let geo = &self.training_geo(chunk.streams);
+        self.training.fit(geo, Use::Training { dropout: false }, chunk.streams, chunk.steps)?;
         if backward {
             self.prepare_gradients()?;
         }
-        let geo = &self.geo;
-        let pass = CpuEngine::pass(geo, &self.weights, self.precision, chunk.steps);
+        let weights = CpuEngine::training_weights(&self.split, geo, &self.weights);
+        let pass = CpuEngine::pass(geo, weights, self.precision, chunk.steps);
         let (training, jobs, grads) = (&mut self.training, &mut self.jobs, &mut self.grads);
         self.pool.install(|| {
             if !backward {

@@ -2,9 +2,11 @@
 //! over from one path to the other.
 
 use super::batch::Batch;
+use super::geometry::{Geometry, Isa};
 use super::narrow::{Rule, State};
 use super::profile::Stage;
-use super::{Chunk, CpuEngine, EngineError, Hyper, Stats};
+use super::weights::Weights;
+use super::{Chunk, CpuEngine, EngineError, Hyper, ModelShape, Precision, Stats};
 
 /// Copies of the parameters (and moments) that are up to date.
 #[derive(Debug, Clone, Copy)]
@@ -13,8 +15,33 @@ pub struct Fresh {
     pub arena: bool,
     /// `weights`, packed from the arena.
     pub lanes: bool,
+    /// The same in parts, for [`Split`].
+    pub split: bool,
     /// The narrow path's own.
     pub narrow: bool,
+}
+
+impl Fresh {
+    /// The arena alone.
+    pub const ARENA: Fresh = Fresh { arena: true, lanes: false, split: false, narrow: false };
+}
+
+/// f32 in parts of bf16 ([`Geometry::split`]), which trains many streams. Nothing else: its forward passes have other bits
+/// than those of few streams, and a text's loss and a tune must not depend on how many there are.
+pub struct Split {
+    /// Its sizes.
+    pub geo: Geometry,
+    /// Its weights.
+    pub weights: Weights,
+}
+
+impl Split {
+    /// For a model, where it pays.
+    pub fn new(shape: ModelShape, isa: Isa, precision: Precision) -> Result<Option<Split>, EngineError> {
+        let geo = Some(isa).filter(|_| precision == Precision::F32);
+        let geo = geo.and_then(|isa| Geometry::split(shape, isa));
+        geo.map(|geo| Ok(Split { geo, weights: Weights::new(&geo)? })).transpose()
+    }
 }
 
 /// Whether an update is done: loss and gradient are finite, and the loss is not too large.
@@ -56,6 +83,47 @@ impl CpuEngine {
         }
     }
 
+    /// The instructions, as `Engine::info` tells them.
+    pub(super) fn detail(&self) -> String {
+        let also = if self.split.is_some() { " (training of many streams: f32 in amx)" } else { "" };
+        format!("{}{also}, {} threads", self.geo.isa, self.pool.current_num_threads())
+    }
+
+    /// Those that trained last, or that will.
+    pub(super) fn tier(&self) -> &'static str {
+        let trained = self.split.as_ref().filter(|split| split.geo.splits(self.training.streams));
+        trained.map_or(self.geo.isa, |split| split.geo.isa).tier()
+    }
+
+    /// What trains so many streams, with streams in lanes.
+    pub(super) fn training_geo(&self, streams: usize) -> Geometry {
+        self.split.as_ref().filter(|split| split.geo.splits(streams)).map_or(self.geo, |split| split.geo)
+    }
+
+    /// Before a chunk with streams in lanes to be trained on: as [`CpuEngine::use_lanes`].
+    pub(super) fn use_training(&mut self, streams: usize) {
+        if !self.training_geo(streams).splits(streams) {
+            return self.use_lanes(State::Training);
+        }
+        self.narrow.leave(State::Training);
+        self.use_arena();
+        if let Some(split) = self.split.as_mut().filter(|_| !self.fresh.split) {
+            let (pool, params) = (&self.pool, &self.params);
+            let pack = || split.weights.pack(&split.geo, Precision::F32, params);
+            self.profile.time(Stage::Pack, || pool.install(pack));
+            self.fresh.split = true;
+        }
+    }
+
+    /// The weights that [`CpuEngine::use_training`] packed.
+    pub(super) fn training_weights<'a>(
+        split: &'a Option<Split>,
+        geo: &Geometry,
+        weights: &'a Weights,
+    ) -> &'a Weights {
+        split.as_ref().filter(|split| split.geo.short == geo.short).map_or(weights, |split| &split.weights)
+    }
+
     /// Before a chunk of few streams: the same for the narrow path.
     pub(super) fn use_narrow(&mut self, state: State) -> Result<(), EngineError> {
         let batch = match state {
@@ -87,7 +155,7 @@ impl CpuEngine {
         let stats = self.narrow.train(chunk, hyper, self.loss_scale, rule)?;
         if stats.updated {
             self.updates += 1;
-            self.fresh = Fresh { arena: false, lanes: false, narrow: true };
+            self.fresh = Fresh { arena: false, narrow: true, ..Fresh::ARENA };
         }
         Ok(stats)
     }

@@ -3,7 +3,7 @@
 use super::buffer::Buffer;
 use super::geometry::Geometry;
 use super::profile::Clock;
-use super::short;
+use super::short::{self, Products};
 use crate::engine::{Chunk, EngineError, IGNORE};
 
 /// One layer's memory in one slice.
@@ -60,7 +60,7 @@ pub struct Slice {
     pub direct: Buffer,
     /// Cell state's gradient [units][W].
     pub dc: Buffer,
-    /// Logits, then their gradients, of one step [classes][W].
+    /// Logits, then their gradients, of one step [classes][W]; of two where the short kernels have numbers in parts.
     pub logits: Buffer,
     /// Tiles of the logits' gradients [T][panel][W][PW].
     pub class_tiles: Buffer,
@@ -76,13 +76,15 @@ pub struct Slice {
 #[derive(Debug)]
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // No short kernels there.
 pub struct Room {
-    /// Logits, then their gradients, of one step [classes][W].
+    /// Logits, then their gradients, of one step [classes][W]; of two where the short kernels have numbers in parts.
     pub logits: Buffer,
     /// The short kernels': one step's characters, one-hot as pairs [classes/2][W].
     pub characters: Buffer,
-    /// The short kernels': logits' gradients of one step as pairs [classes/2][W].
+    /// The short kernels': logits' gradients of one step as pairs [classes/32][parts][16][W].
     pub class_pairs: Buffer,
-    /// The short kernels': one step's gate gradients as pairs of streams, four rows a unit.
+    /// The short kernels' of f32: one step's state as pairs [units/32][parts][16][W].
+    pub input: Buffer,
+    /// The short kernels' of bf16: one step's gate gradients as pairs of streams, four rows a unit.
     pub gradients: Buffer,
 }
 
@@ -90,12 +92,13 @@ impl Room {
     /// Beside slices of `width` streams.
     pub fn new(geo: &Geometry, width: usize) -> Result<Room, EngineError> {
         let zeros = |n| Buffer::zeros(n, "what a thread works on");
-        let if_short = |n: usize| if geo.short.is_some() { n } else { 0 };
+        let parts = geo.short.map_or(0, Products::parts);
         Ok(Room {
-            logits: zeros(geo.classes * width)?,
-            characters: zeros(if_short(geo.classes / 2 * width))?,
-            class_pairs: zeros(if_short(geo.classes / 2 * width))?,
-            gradients: zeros(if_short(4 * geo.units * width / 2))?,
+            logits: zeros(geo.logits() * width)?,
+            characters: zeros(geo.classes / 2 * width * parts.min(1))?,
+            class_pairs: zeros(geo.classes / 2 * width * parts)?,
+            input: zeros(if parts > 1 { geo.units / 2 * width * parts } else { 0 })?,
+            gradients: zeros(if parts == 1 { 4 * geo.units * width / 2 } else { 0 })?,
         })
     }
 }
@@ -127,8 +130,8 @@ impl Slice {
         let training = kind != Use::Inference;
         let dropout = kind == Use::Training { dropout: true };
         let record = geo.record_step(width);
-        // The short kernels have records, gate gradients and tiles of their own.
-        let own = geo.short.is_none();
+        // The short kernels of bf16 have records, gate gradients and tiles of their own.
+        let own = geo.has_plain_gradients();
         let if_ = |condition: bool, n: usize| if condition { n } else { 0 };
         let zeros = |n| Buffer::zeros(n, "activations of a chunk");
         let cells = if_(geo.shape.cell.has_cell_state(), rows);
@@ -163,7 +166,7 @@ impl Slice {
             dg_input: zeros(if_(own && training && geo.tile_sets() == 2, 2 * gates))?,
             direct: zeros(if_(training && geo.tile_sets() == 2, rows))?,
             dc: zeros(if_(training, cells))?,
-            logits: zeros(geo.classes * width)?,
+            logits: zeros(geo.logits() * width)?,
             class_tiles: zeros(if_(own && training, steps * geo.class_panels() * geo.isa.panel() * width))?,
             losses: zeros(steps * width)?,
             short: match geo.short {

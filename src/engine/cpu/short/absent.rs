@@ -12,6 +12,11 @@ use crate::engine::{EngineError, LayerActivations};
 pub enum Products {}
 
 impl Products {
+    /// Of none.
+    pub fn parts(self) -> usize {
+        match self {}
+    }
+
     /// None do.
     pub fn pay(self) -> bool {
         match self {}

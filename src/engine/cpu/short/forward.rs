@@ -2,13 +2,13 @@
 #![allow(unsafe_code)]
 #![allow(unsafe_op_in_unsafe_fn)] // The contract of `slice`, and pointers into buffers sized by `Sizes`, throughout.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::super::forward::{Part, Pass, drop_output, keep_cell_state, mask_state};
-use super::super::math;
-use super::super::simd::Avx512;
-use super::lanes::{self, V, add, fma, high, load, low, mul, pair, splat, store, sub};
-use super::products::{Product, TILE, Tiles};
+use super::beside::{Beside, Cells, OutputPairs, staged};
+use super::lanes::{self, load, pair_at, parts, store_pairs};
+use super::products::{Pairs, Product, TILE, Tiles};
 use super::{Operand, Sizes, Slice, Space, WIDTH, Weights};
 use crate::model::CellKind;
 
@@ -23,25 +23,27 @@ pub unsafe fn forward<P: Product>(pass: &Pass, weights: &Weights, slice: &Slice,
     let training = slice.record_stride > 0;
     let rows = geo.units * WIDTH;
     let own = Own::of(&sizes, geo.shape.hidden, part);
-    if training {
+    if training && P::PARTS == 1 {
         one_hot(&sizes, slice, part.share(pass.steps), space.one_hot.shared());
     }
     for layer in 0..geo.shape.layers {
         let shared = &slice.layers[layer];
         keep_cell_state(slice, layer, &own.units);
         let to = &space.layers[layer];
-        operands(&sizes, &own, shared.h.ptr(), &to.h, 0, space.stage.shared(), training);
-        mask_operands(&sizes, &own, slice, space, layer, 0);
+        operands::<P>(&sizes, &own, shared.h.ptr(), &to.h, 0, space.stage.shared(), training);
+        mask_operands::<P>(&sizes, &own, slice, space, layer, 0);
         part.meet();
         for t in 0..pass.steps {
             step::<P>(pass, weights, &sizes, &own, (slice, space, part), layer, t);
             if let Some(dropout) = pass.dropout {
                 drop_output(slice, layer, t, rows, dropout, &own.units);
+            }
+            if pass.dropout.is_some() && P::PARTS == 1 {
                 let dropped = shared.dropped.ptr().add(t * rows);
-                operands(&sizes, &own, dropped, &to.dropped, t, space.stage.shared(), training);
+                operands::<P>(&sizes, &own, dropped, &to.dropped, t, space.stage.shared(), training);
             }
             if t + 1 < pass.steps {
-                mask_operands(&sizes, &own, slice, space, layer, t + 1);
+                mask_operands::<P>(&sizes, &own, slice, space, layer, t + 1);
             }
             part.meet();
         }
@@ -75,20 +77,27 @@ impl Own {
 
 /// Where a stream starts a tune at step `t`: the masked state before it as f32 and as operands, and the masked cell state.
 #[inline(always)]
-unsafe fn mask_operands(sizes: &Sizes, own: &Own, slice: &Slice, space: &Space, layer: usize, t: usize) {
+unsafe fn mask_operands<P: Product>(
+    sizes: &Sizes,
+    own: &Own,
+    slice: &Slice,
+    space: &Space,
+    layer: usize,
+    t: usize,
+) {
     if !slice.any_reset[t] {
         return;
     }
-    let rows = sizes.units * WIDTH;
+    let rows = sizes.state;
     mask_state(slice, layer, t, rows, &own.units);
     let masked = slice.layers[layer].h_masked.ptr().add(t * rows);
     let training = slice.record_stride > 0;
-    operands(sizes, own, masked, &space.layers[layer].masked, t, space.stage.shared(), training);
+    operands::<P>(sizes, own, masked, &space.layers[layer].masked, t, space.stage.shared(), training);
 }
 
 /// A thread's units of a state's rows [units][W] into both forms of slot `t` of an operand.
 #[inline(always)]
-unsafe fn operands(
+unsafe fn operands<P: Product>(
     sizes: &Sizes,
     own: &Own,
     h: *const f32,
@@ -97,28 +106,21 @@ unsafe fn operands(
     stage: *mut f32,
     training: bool,
 ) {
-    let pairs = to.pairs.shared().add(t * sizes.pairs());
+    let training = training && P::PARTS == 1;
+    let pairs = to.pairs.shared().add(sizes.slot(t) * sizes.pairs());
     for unit in own.units.clone().step_by(2) {
         let (a, b) = (h.add(unit * WIDTH), h.add((unit + 1) * WIDTH));
-        let (a0, a1) = (load(a), load(a.add(16)));
-        let (b0, b1) = (load(b), load(b.add(16)));
-        store(pairs.add(unit / 2 * WIDTH), pair(a0, b0));
-        store(pairs.add(unit / 2 * WIDTH + 16), pair(a1, b1));
+        let a = [parts::<P>(load(a)), parts::<P>(load(a.add(16)))];
+        let b = [parts::<P>(load(b)), parts::<P>(load(b.add(16)))];
+        for v in 0..2 {
+            store_pairs::<P>(pairs.add(pair_at::<P>(unit) + 16 * v), a[v], b[v]);
+        }
         if training {
-            staged(stage, own.units.end, unit, [a0, a1], [b0, b1]);
+            staged(stage, own.units.end, unit, [a[0][0], a[1][0]], [b[0][0], b[1][0]]);
         }
     }
     if training {
         columns(&own.columns, stage, to.streams.shared().add(t * sizes.streams()));
-    }
-}
-
-/// Two units' rows as pairs of streams; never over the row of ones.
-#[inline(always)]
-unsafe fn staged(stage: *mut f32, hidden: usize, unit: usize, a: [V; 2], b: [V; 2]) {
-    store(stage.add(unit * 16), lanes::row(a[0], a[1]));
-    if unit + 1 < hidden {
-        store(stage.add((unit + 1) * 16), lanes::row(b[0], b[1]));
     }
 }
 
@@ -176,7 +178,17 @@ unsafe fn step<P: Product>(
     let mut present = [0usize; WIDTH];
     let mut tiles = 0;
     let one_hot = part.room.map_or(&space.characters, |room| &room.characters).shared();
-    let (input, inputs) = if layer == 0 {
+    let table = packed.table.len() > 0;
+    let (input, inputs) = if layer > 0 && P::PARTS > 1 {
+        let input = part.room.map_or(&space.input, |room| &room.input).shared();
+        OutputPairs::new(sizes, slice, layer - 1, t, input).all::<P>();
+        (input.cast_const(), sizes.units / 32)
+    } else if layer > 0 {
+        let (operand, slot) = space.output(layer - 1, t);
+        (operand.pairs.ptr().add(slot * sizes.pairs()), sizes.units / 32)
+    } else if table {
+        (std::ptr::null(), 0)
+    } else {
         characters(one_hot, &ids, half::bf16::ONE.to_bits());
         if geo.shape.vocab > WHOLE {
             let mut sorted = ids.map(|id| id as usize / 32);
@@ -189,124 +201,108 @@ unsafe fn step<P: Product>(
             }
         }
         (one_hot.cast_const(), sizes.classes / 32)
-    } else {
-        let (operand, slot) = space.output(layer - 1, t);
-        (operand.pairs.ptr().add(slot * sizes.pairs()), sizes.units / 32)
     };
     let input = input.cast::<u32>();
-    let before = space.before(&slice.any_reset, layer, t).pairs.ptr().add(t * sizes.pairs()).cast::<u32>();
+    let before = space.before(&slice.any_reset, layer, t).pairs.ptr();
+    let before = before.add(sizes.slot(t) * sizes.pairs()).cast::<u32>();
     let h_before = slice.h_before(rows, layer, t);
     let shared = &slice.layers[layer];
     let (c, h_after) = (shared.c.shared(), shared.h.shared().add((t + 1) * rows));
     let short = &space.layers[layer];
-    let after = short.h.pairs.shared().add((t + 1) * sizes.pairs());
-    let records =
-        if training { short.records.shared().add(t * sizes.records()) } else { std::ptr::null_mut() };
+    let after = short.h.pairs.shared().add(sizes.slot(t + 1) * sizes.pairs());
+    let (records, record_stride) = space.records::<P>(sizes, slice, layer);
+    let records = if training { records.add(t * record_stride) } else { std::ptr::null_mut() };
     let stage = space.stage.shared();
-    let bias = packed.bias.ptr();
-    // As f32 only where something reads it: the cells that need it in the backward pass, what masks or drops it, and
-    // whoever takes the last one.
-    let plain = geo.shape.cell != CellKind::Lstm
+    // As f32 only where something reads it: the cells that need it in the backward pass, what masks or drops it, whoever
+    // takes the last one, and where numbers have parts all that later reads a state.
+    let plain = P::PARTS > 1
+        || geo.shape.cell != CellKind::Lstm
         || t + 1 == pass.steps
         || pass.dropout.is_some()
         || slice.any_reset[t + 1];
     let (k, per) = (sizes.units / 32, 32 / sizes.slots);
-    let mut z = Sums([0.0; 32 * WIDTH]);
-    let z = z.0.as_mut_ptr();
-    for block in own.blocks.clone() {
-        let w = packed.input.ptr().cast::<u32>().add(block * inputs * TILE);
-        if tiles == 0 {
-            P::block::<false>(z, WIDTH, Tiles::dense(w), Tiles::dense(input), inputs);
+    // Written before they are read.
+    let mut sums = MaybeUninit::<[Sums; 5]>::uninit();
+    let first = sums.as_mut_ptr().cast::<f32>();
+    let cells = Cells {
+        cell: geo.shape.cell,
+        hidden,
+        per,
+        sizes: *sizes,
+        sums: [first, first.wrapping_add(32 * WIDTH)],
+        inputs: [2, 3, 4].map(|i| first.wrapping_add(i * 32 * WIDTH)),
+        bias: packed.bias.ptr(),
+        first: table,
+        table: packed.table.ptr(),
+        ids: ids.as_ptr(),
+        records,
+        c,
+        h_before,
+        after,
+        h_after: if plain { h_after } else { std::ptr::null_mut() },
+        training,
+        stage: if training && P::PARTS == 1 { stage } else { std::ptr::null_mut() },
+    };
+    let (own, own_columns) = (own.blocks.clone(), own.columns.clone());
+    if table && !own.is_empty() {
+        for quarter in 0..4 {
+            cells.gather(own.start, quarter);
+        }
+    }
+    for block in own.clone() {
+        let z = cells.sums[block % 2];
+        let w = packed.input.ptr().cast::<u32>().wrapping_add(block * inputs * P::PARTS * TILE);
+        let recurrent = packed.recurrent.ptr().cast::<u32>().add(block * k * P::PARTS * TILE);
+        let recurrent = Pairs { a: Tiles::dense::<P>(recurrent), b: Tiles::dense::<P>(before), n: k };
+        // What is no product is done while this block is multiplied: the cells of the one before, and the table's part of
+        // the sums of the next one.
+        let mut beside = Beside::<P>::new(&cells, block, &own, table);
+        if P::PARTS == 1 {
+            // The product of bf16 is over before that would pay.
+            beside.items = 0;
+        }
+        if table {
+            beside.over(k);
+            P::sums::<false>(z, WIDTH, Pairs::NONE, [recurrent, Pairs::NONE], &mut beside);
+        } else if layer > 0 {
+            let below = Pairs { a: Tiles::dense::<P>(w), b: Tiles::dense::<P>(input), n: inputs };
+            beside.over(inputs + k);
+            P::sums::<false>(z, WIDTH, Pairs::NONE, [below, recurrent], &mut beside);
+        } else if tiles == 0 {
+            let ones = Pairs { a: Tiles::dense::<P>(w), b: Tiles::of_bf16(input), n: inputs };
+            beside.over(k);
+            P::sums::<false>(z, WIDTH, ones, [recurrent, Pairs::NONE], &mut beside);
         } else {
             for (i, &tile) in present[..tiles].iter().enumerate() {
-                let (a, b) = (Tiles::dense(w.add(tile * TILE)), Tiles::dense(input.add(tile * TILE)));
+                let a = Tiles::dense::<P>(w.add(tile * P::PARTS * TILE));
+                let b = Tiles::of_bf16(input.add(tile * TILE));
                 if i == 0 {
-                    P::block::<false>(z, WIDTH, a, b, 1);
+                    P::block_of_bf16::<false>(z, WIDTH, a, b, 1);
                 } else {
-                    P::block::<true>(z, WIDTH, a, b, 1);
+                    P::block_of_bf16::<true>(z, WIDTH, a, b, 1);
                 }
             }
+            beside.over(k);
+            P::sums::<true>(z, WIDTH, Pairs::NONE, [recurrent, Pairs::NONE], &mut beside);
         }
-        let w = packed.recurrent.ptr().cast::<u32>().add(block * k * TILE);
-        P::block::<true>(z, WIDTH, Tiles::dense(w), Tiles::dense(before), k);
-        for unit in (block * per..((block + 1) * per).min(hidden)).step_by(2) {
-            if training {
-                // The records of the block after this one, while this one's cells are busy.
-                let next = records.wrapping_add((unit + per) * sizes.record * WIDTH);
-                for line in 0..4 * sizes.record {
-                    lanes::ahead_to_write(next.wrapping_add(16 * line));
-                }
-            }
-            let mut h = [[splat(0.0); 2]; 2];
-            for i in 0..2 {
-                let unit = unit + i;
-                let row = (unit - block * per) * sizes.slots;
-                for v in 0..2 {
-                    let lane = 16 * v;
-                    let at = unit * WIDTH + lane;
-                    let z = z.add(row * WIDTH + lane);
-                    let b = bias.add(unit * sizes.slots);
-                    let record = records.wrapping_add(unit * sizes.record * WIDTH + lane);
-                    let new = match geo.shape.cell {
-                        CellKind::Lstm => {
-                            let in_ = math::sigmoid::<Avx512>(add(load(z), splat(*b)));
-                            let forget = math::sigmoid::<Avx512>(add(load(z.add(WIDTH)), splat(*b.add(1))));
-                            let cell = math::tanh::<Avx512>(add(load(z.add(2 * WIDTH)), splat(*b.add(2))));
-                            let out = math::sigmoid::<Avx512>(add(load(z.add(3 * WIDTH)), splat(*b.add(3))));
-                            // What is stored is what is used.
-                            let (if_, go) = (pair(in_, forget), pair(cell, out));
-                            let c_new = fma(high(if_), load(c.add(at)), mul(low(if_), low(go)));
-                            let tanh_c = math::tanh::<Avx512>(c_new);
-                            store(c.add(at), c_new);
-                            if training {
-                                store(record, if_);
-                                store(record.add(WIDTH), go);
-                                store(record.add(2 * WIDTH), c_new);
-                            }
-                            mul(high(go), tanh_c)
-                        }
-                        CellKind::Gru => {
-                            let reset = math::sigmoid::<Avx512>(add(load(z), splat(*b)));
-                            let update = math::sigmoid::<Avx512>(add(load(z.add(WIDTH)), splat(*b.add(1))));
-                            let rz = pair(reset, update);
-                            let recurrent = add(load(z.add(2 * WIDTH)), splat(*b.add(2)));
-                            let input = add(load(z.add(3 * WIDTH)), splat(*b.add(3)));
-                            let new = math::tanh::<Avx512>(fma(low(rz), recurrent, input));
-                            let new = low(pair(new, new));
-                            if training {
-                                store(record, rz);
-                                store(record.add(WIDTH), new);
-                                store(record.add(2 * WIDTH), recurrent);
-                            }
-                            // (1 - z) n + z h = n + z (h - n)
-                            fma(high(rz), sub(load(h_before.add(at)), new), new)
-                        }
-                        CellKind::Rnn => math::tanh::<Avx512>(add(load(z), splat(*b))),
-                    };
-                    h[i][v] = new;
-                }
-            }
-            for v in 0..2 {
-                let both = pair(h[0][v], h[1][v]);
-                store(after.add(unit / 2 * WIDTH + 16 * v), both);
-                if plain {
-                    store(h_after.add(unit * WIDTH + 16 * v), low(both));
-                    store(h_after.add((unit + 1) * WIDTH + 16 * v), high(both));
-                }
-            }
-            if training {
-                staged(stage, hidden, unit, h[0], h[1]);
+        if P::PARTS == 1 {
+            for pair in 0..per / 2 {
+                cells.whole::<P>(block, pair);
             }
         }
     }
-    if training {
-        columns(&own.columns, stage, short.h.streams.shared().add((t + 1) * sizes.streams()));
+    if !own.is_empty() && P::PARTS > 1 {
+        Beside::<P>::new(&cells, own.end, &own, false).all();
     }
-    if layer == 0 {
+    if training && P::PARTS == 1 {
+        columns(&own_columns, stage, short.h.streams.shared().add((t + 1) * sizes.streams()));
+    }
+    if layer == 0 && !table {
         characters(one_hot, &ids, 0);
     }
 }
 
-/// 32 rows of 32 columns, on a cache line's boundary.
+/// 32 rows of 32 columns, on a cache line's boundary; read and written through pointers.
 #[repr(align(64))]
-pub struct Sums(pub [f32; 32 * WIDTH]);
+#[allow(dead_code)]
+pub struct Sums([f32; 32 * WIDTH]);

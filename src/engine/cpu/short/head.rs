@@ -4,32 +4,48 @@
 
 use super::super::forward::{Part, Pass};
 use super::super::head::mask_of;
-use super::super::math::exp;
-use super::super::simd::Avx512;
 use super::backward::into_layer;
-use super::lanes::{self, add, load, mul, pair, splat, store, sub};
-use super::products::{Product, TILE, Tiles};
+use super::beside::OutputPairs;
+use super::lanes::{add, load, splat, store};
+use super::products::{Between, Pairs, Product, TILE, Tiles};
+use super::softmax::Softmax;
 use super::{Sizes, Slice, Space, WIDTH, Weights};
 use crate::engine::IGNORE;
-use std::arch::x86_64::_mm512_max_ps;
 
-/// Logits of step `t` into `to` [classes][W].
+/// Logits of step `t` without bias into `to` [classes][W], from the top layer's output as pairs.
+#[inline(always)]
+unsafe fn products<P: Product>(
+    sizes: &Sizes,
+    weights: &Weights,
+    h: *const u32,
+    to: *mut f32,
+    between: &mut impl Between,
+) {
+    let depth = sizes.units / 32;
+    for block in 0..sizes.classes / 32 {
+        let w = weights.head.ptr().cast::<u32>().add(block * depth * P::PARTS * TILE);
+        let pairs = Pairs { a: Tiles::dense::<P>(w), b: Tiles::dense::<P>(h), n: depth };
+        let out = to.add(block * 32 * WIDTH);
+        P::sums::<false>(out, WIDTH, Pairs::NONE, [pairs, Pairs::NONE], between);
+    }
+}
+
+/// The top layer's output at a step of bf16, as pairs.
+unsafe fn top(pass: &Pass, sizes: &Sizes, space: &Space, t: usize) -> *const u32 {
+    let (operand, slot) = space.output(pass.geo.shape.layers - 1, t);
+    operand.pairs.ptr().add(slot * sizes.pairs()).cast()
+}
+
+/// Logits of step `t` into `to` [classes][W]; of bf16.
 #[inline(always)]
 pub unsafe fn logits<P: Product>(pass: &Pass, weights: &Weights, space: &Space, t: usize, to: *mut f32) {
     let sizes = Sizes::new(pass.geo);
-    let (operand, slot) = space.output(pass.geo.shape.layers - 1, t);
-    let h = operand.pairs.ptr().add(slot * sizes.pairs()).cast::<u32>();
-    let depth = sizes.units / 32;
-    for block in 0..sizes.classes / 32 {
-        let out = to.add(block * 32 * WIDTH);
-        let w = weights.head.ptr().cast::<u32>().add(block * depth * TILE);
-        P::block::<false>(out, WIDTH, Tiles::dense(w), Tiles::dense(h), depth);
-        for i in 0..32 {
-            let bias = splat(*weights.head_bias.ptr().add(block * 32 + i));
-            for v in 0..2 {
-                let at = out.add(i * WIDTH + 16 * v);
-                store(at, add(load(at), bias));
-            }
+    products::<P>(&sizes, weights, top(pass, &sizes, space, t), to, &mut ());
+    for class in 0..sizes.classes {
+        let bias = splat(*weights.head_bias.ptr().add(class));
+        for v in 0..2 {
+            let at = to.add(class * WIDTH + 16 * v);
+            store(at, add(load(at), bias));
         }
     }
 }
@@ -44,87 +60,81 @@ pub unsafe fn losses<P: Product, const TRAIN: bool>(
     space: &Space,
     part: &Part,
 ) {
-    let geo = pass.geo;
-    let sizes = Sizes::new(geo);
-    let vocab = geo.shape.vocab;
-    let rows = geo.units * WIDTH;
+    let sizes = Sizes::new(pass.geo);
     let z = part.room.map_or(&slice.logits, |room| &room.logits).shared();
     let pairs = part.room.map_or(&space.class_pairs, |room| &room.class_pairs).shared();
+    if P::PARTS > 1 {
+        return overlapped::<P>(pass, weights, slice, space, part);
+    }
     for t in part.share(pass.steps) {
-        let mut targets = [IGNORE; WIDTH];
-        targets.copy_from_slice(&slice.targets[t * WIDTH..][..WIDTH]);
+        let targets = &slice.targets[t * WIDTH..][..WIDTH];
         if !TRAIN && targets.iter().all(|&target| target == IGNORE) {
             std::slice::from_raw_parts_mut(slice.losses.shared().add(t * WIDTH), WIDTH).fill(0.0);
             continue;
         }
-        logits::<P>(pass, weights, space, t, z);
-        let losses = std::slice::from_raw_parts_mut(slice.losses.shared().add(t * WIDTH), WIDTH);
-        let (mut max, mut sum) = ([load(z), load(z.add(16))], [splat(0.0); 2]);
-        for class in 1..vocab {
-            for v in 0..2 {
-                max[v] = _mm512_max_ps(max[v], load(z.add(class * WIDTH + 16 * v)));
-            }
-        }
-        let mut maxima = [0.0f32; WIDTH];
-        for v in 0..2 {
-            store(maxima.as_mut_ptr().add(16 * v), max[v]);
-        }
-        // The targets' logits, before exponentials overwrite them.
-        for (lane, &target) in targets.iter().enumerate() {
-            losses[lane] = match target {
-                IGNORE => 0.0,
-                _ => maxima[lane] - *z.add(usize::from(target) * WIDTH + lane),
-            };
-        }
-        for class in 0..vocab {
-            for v in 0..2 {
-                let at = z.add(class * WIDTH + 16 * v);
-                let e = exp::<Avx512>(sub(load(at), max[v]));
-                sum[v] = add(sum[v], e);
-                store(at, e);
-            }
-        }
-        let (mut sums, mut scales) = ([0.0f32; WIDTH], [0.0f32; WIDTH]);
-        for v in 0..2 {
-            store(sums.as_mut_ptr().add(16 * v), sum[v]);
-        }
-        for (lane, &target) in targets.iter().enumerate() {
-            if target != IGNORE {
-                losses[lane] += sums[lane].ln();
-                scales[lane] = pass.gradient_scale / sums[lane];
-            }
-        }
+        products::<P>(&sizes, weights, top(pass, &sizes, space, t), z, &mut ());
+        let mut softmax = Softmax::new(pass, weights, slice, space, (z, pairs), t);
+        softmax.all::<P, TRAIN>();
         if TRAIN {
-            // (softmax - target) * scale, in the numerators' units until it is stored.
-            for (lane, &target) in targets.iter().enumerate() {
-                if target != IGNORE {
-                    *z.add(usize::from(target) * WIDTH + lane) -= sums[lane];
-                }
-            }
-            let scale = [load(scales.as_ptr()), load(scales.as_ptr().add(16))];
-            let streams = space.class_streams.shared().add(t * sizes.classes * WIDTH / 2);
-            for class in (0..vocab).step_by(2) {
-                let mut d = [[splat(0.0); 2]; 2];
-                for i in 0..2.min(vocab - class) {
-                    for v in 0..2 {
-                        d[i][v] = mul(load(z.add((class + i) * WIDTH + 16 * v)), scale[v]);
-                    }
-                }
-                for v in 0..2 {
-                    store(pairs.add(class / 2 * WIDTH + 16 * v), pair(d[0][v], d[1][v]));
-                }
-                for i in 0..2 {
-                    store(streams.add((class + i) * 16), lanes::row(d[i][0], d[i][1]));
-                }
-            }
-            into_layer::<P>(
-                slice.dx.shared().add(t * rows),
-                weights.head_back.ptr(),
-                pairs,
-                0..sizes.units / 32,
-                sizes.classes / 32,
-                mask_of(pass, slice, geo.shape.layers - 1, t, rows),
-            );
+            into_top::<P>(pass, &sizes, weights, slice, pairs, t, &mut ());
         }
     }
+}
+
+/// The gradient on its way into the top layer.
+#[inline(always)]
+unsafe fn into_top<P: Product>(
+    pass: &Pass,
+    sizes: &Sizes,
+    weights: &Weights,
+    slice: &Slice,
+    pairs: *const f32,
+    t: usize,
+    between: &mut impl Between,
+) {
+    let rows = sizes.state;
+    let mask = mask_of(pass, slice, pass.geo.shape.layers - 1, t, rows);
+    let to = slice.dx.shared().add(t * rows);
+    let (units, depth) = (0..sizes.units / 32, sizes.classes / 32);
+    into_layer::<P>(to, weights.head_back.ptr(), pairs, units, depth, mask, between);
+}
+
+/// Training where numbers have parts: what is no product is done beside the products of other steps.
+#[inline(always)]
+unsafe fn overlapped<P: Product>(pass: &Pass, weights: &Weights, slice: &Slice, space: &Space, part: &Part) {
+    let sizes = Sizes::new(pass.geo);
+    let z = part.room.map_or(&slice.logits, |room| &room.logits).shared();
+    let z = [z, z.wrapping_add(slice.logits.len() / 2)];
+    let pairs = part.room.map_or(&space.class_pairs, |room| &room.class_pairs).shared();
+    let input = part.room.map_or(&space.input, |room| &room.input).shared();
+    let steps = part.share(pass.steps);
+    let layer = pass.geo.shape.layers - 1;
+    let turns = sizes.units / 32 * (sizes.classes / 32) * P::PIECES;
+    if steps.is_empty() {
+        return;
+    }
+    OutputPairs::new(&sizes, slice, layer, steps.start, input).all::<P>();
+    let softmax = |t: usize| Softmax::new(pass, weights, slice, space, (z[t % 2], pairs), t);
+    for t in steps.clone() {
+        // The logits of this step, beside the softmax of the one before.
+        if t == steps.start {
+            products::<P>(&sizes, weights, input.cast(), z[t % 2], &mut ());
+        } else {
+            let mut before = softmax(t - 1);
+            before.over(turns);
+            products::<P>(&sizes, weights, input.cast(), z[t % 2], &mut before);
+        }
+        // What the one before sends down, beside the next one's pairs.
+        let next = (t + 1).min(steps.end - 1);
+        let mut next = OutputPairs::new(&sizes, slice, layer, next, input);
+        if t == steps.start {
+            next.all::<P>();
+        } else {
+            next.over(turns);
+            into_top::<P>(pass, &sizes, weights, slice, pairs, t - 1, &mut next);
+        }
+    }
+    let last = steps.end - 1;
+    softmax(last).all::<P, true>();
+    into_top::<P>(pass, &sizes, weights, slice, pairs, last, &mut ());
 }

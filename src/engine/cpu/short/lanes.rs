@@ -1,8 +1,10 @@
-//! AVX-512 pieces of the short kernels: bf16 pairs, a transposition.
+//! AVX-512 pieces of the short kernels: bf16 pairs, the three parts of an f32, a transposition.
 #![allow(unsafe_code)]
-#![allow(unsafe_op_in_unsafe_fn)] // AVX-512F, BW and BF16 must be there; pointers are valid for a vector.
+#![allow(unsafe_op_in_unsafe_fn)] // AVX-512F, DQ, BW and BF16 must be there; pointers are valid for a vector.
 
 use std::arch::x86_64::*;
+
+use super::products::{Product, TILE};
 
 /// A vector of sixteen f32, or of sixteen pairs of bf16 in the same bits.
 pub type V = __m512;
@@ -97,6 +99,53 @@ pub unsafe fn high(pairs: V) -> V {
     _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(pairs), mask))
 }
 
+/// `x` as the sum of three numbers of bf16, the largest first: exactly, but for denormal numbers. Each is rounded to
+/// nearest, ties away from zero. What is not a number stays none.
+#[inline(always)]
+pub unsafe fn three(x: V) -> [V; 3] {
+    let first = nearest(x);
+    let rest = sub(x, first);
+    let second = nearest(rest);
+    [first, second, sub(rest, second)]
+}
+
+/// The nearest number of bf16.
+#[inline(always)]
+unsafe fn nearest(x: V) -> V {
+    let half = _mm512_set1_epi32(0x8000);
+    high(_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), half)))
+}
+
+/// The pairs of [`pair`] where `a` and `b` are numbers of bf16.
+#[inline(always)]
+unsafe fn join(a: V, b: V) -> V {
+    let low = _mm512_srli_epi32::<16>(_mm512_castps_si512(a));
+    _mm512_castsi512_ps(_mm512_mask_blend_epi16(0xaaaa_aaaa, low, _mm512_castps_si512(b)))
+}
+
+/// The parts of a product's numbers: `x` itself where there is one.
+#[inline(always)]
+pub unsafe fn parts<P: Product>(x: V) -> [V; 3] {
+    if P::PARTS == 3 { three(x) } else { [x; 3] }
+}
+
+/// Stores the pairs (a, b) of each part, a tile apart.
+#[inline(always)]
+pub unsafe fn store_pairs<P: Product>(to: *mut f32, a: [V; 3], b: [V; 3]) {
+    if P::PARTS == 1 {
+        return store(to, pair(a[0], b[0]));
+    }
+    for part in 0..P::PARTS {
+        store(to.wrapping_add(part * TILE), join(a[part], b[part]));
+    }
+}
+
+/// Where the pair of row `row` is in tiles of pairs [rows/32][parts][16][32].
+#[inline(always)]
+pub fn pair_at<P: Product>(row: usize) -> usize {
+    row / 32 * P::PARTS * TILE + row % 32 / 2 * 32
+}
+
 /// `to[j * to_stride + i] = from[i * from_stride + j]` for i, j below 16.
 #[inline(always)]
 pub unsafe fn transpose16(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
@@ -104,6 +153,22 @@ pub unsafe fn transpose16(from: *const f32, from_stride: usize, to: *mut f32, to
     for i in 0..16 {
         rows[i] = load(from.add(i * from_stride));
     }
+    store_transposed(rows, to, to_stride);
+}
+
+/// `to[j * stride + i] = from[rows[i] * width + j]` for i, j below 16.
+#[inline(always)]
+pub unsafe fn gather16(from: *const f32, width: usize, rows: *const i32, to: *mut f32, stride: usize) {
+    let mut all = [_mm512_setzero_ps(); 16];
+    for i in 0..16 {
+        all[i] = load(from.add(*rows.add(i) as usize * width));
+    }
+    store_transposed(all, to, stride);
+}
+
+/// `to[j * to_stride + i] = rows[i][j]`
+#[inline(always)]
+unsafe fn store_transposed(rows: [V; 16], to: *mut f32, to_stride: usize) {
     let mut twos = rows;
     for i in 0..8 {
         twos[2 * i] = _mm512_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);

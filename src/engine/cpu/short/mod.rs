@@ -1,5 +1,9 @@
-//! bf16 on instructions that multiply it: AMX tiles or AVX512-BF16 dot products. The same passes as the f32 kernels',
-//! with every operand of a product kept as bf16 pairs in the order in which tiles are read.
+//! Instructions that multiply bf16: AMX tiles or AVX512-BF16 dot products. The same passes as the f32 kernels', with
+//! every operand of a product kept as bf16 pairs in the order in which tiles are read.
+//!
+//! They serve bf16, and on AMX the passes of f32 over many streams as well, each of whose numbers is three of bf16
+//! ([`products::Split`]): where that is so, operands of the passes have three parts, but what cells keep, states and
+//! gradients are f32, in the f32 kernels' places and order, and those sum the weights' gradients.
 //!
 //! A slice is 32 streams wide. Operands are pairs along the summed index: h along units, gate gradients along gate
 //! rows, and for the weight gradients along streams. All are 32 rows or columns at a time, padded with zeros.
@@ -9,11 +13,14 @@
 #![allow(unsafe_code)]
 
 mod backward;
+mod beside;
+mod cells;
 mod forward;
 mod gradient;
 mod head;
 mod lanes;
 mod products;
+mod softmax;
 mod weights;
 
 use super::buffer::Buffer;
@@ -26,7 +33,7 @@ use crate::engine::{EngineError, LayerActivations};
 use crate::model::CellKind;
 pub use gradient::{Job, collect_head, collect_layers, jobs};
 pub use products::Products;
-use products::{Amx, Dot, Product};
+use products::{Amx, Dot, Product, Split};
 pub use weights::Weights;
 
 /// W: streams a slice.
@@ -46,17 +53,23 @@ pub struct Sizes {
     /// Columns of a state's gradient operand: units and one of ones, which sums the bias's gradient.
     pub columns: usize,
     /// Vectors of 32 f32 (or pairs) that a unit leaves for the backward pass. LSTM (i, f) (g, o) c; GRU (r, z) n and the
-    /// recurrent part of n.
+    /// recurrent part of n; in f32 as [`Geometry::record`].
     pub record: usize,
+    /// Parts of an operand's numbers.
+    pub parts: usize,
+    /// f32 of one step's state [units][W], padded as [`Geometry::units`].
+    pub state: usize,
 }
 
 impl Sizes {
     /// Of a model.
     pub fn new(geo: &Geometry) -> Sizes {
-        let (slots, record) = match geo.shape.cell {
-            CellKind::Lstm => (4, 3),
-            CellKind::Gru => (4, 3),
-            CellKind::Rnn => (1, 0),
+        let parts = geo.short.map_or(1, Products::parts);
+        let (slots, record) = match (geo.shape.cell, parts) {
+            (CellKind::Lstm | CellKind::Gru, 1) => (4, 3),
+            (CellKind::Rnn, 1) => (1, 0),
+            (CellKind::Rnn, _) => (1, geo.record),
+            (CellKind::Lstm | CellKind::Gru, _) => (4, geo.record),
         };
         Sizes {
             slots,
@@ -65,17 +78,29 @@ impl Sizes {
             classes: geo.shape.vocab.next_multiple_of(32),
             columns: (geo.shape.hidden + 1).next_multiple_of(32),
             record,
+            parts,
+            state: geo.units * WIDTH,
         }
     }
 
     /// u32 of one step's state as pairs of units.
     fn pairs(&self) -> usize {
-        self.units / 2 * WIDTH
+        self.units / 2 * WIDTH * self.parts
     }
 
     /// u32 of one step's state as pairs of streams.
     fn streams(&self) -> usize {
         self.columns * WIDTH / 2
+    }
+
+    /// The place of step `t` among a state's pairs: where numbers have parts, the next step alone reads them.
+    fn slot(&self, t: usize) -> usize {
+        if self.parts == 1 { t } else { t % 2 }
+    }
+
+    /// u32 of one step's gate gradients as pairs of gate rows.
+    fn gates(&self) -> usize {
+        self.rows / 2 * WIDTH * self.parts
     }
 
     /// u32 of one step's characters, one-hot as pairs of streams.
@@ -89,10 +114,12 @@ impl Sizes {
     }
 }
 
-/// One form of a state over time: for the products of the passes, and for the weight gradients.
+/// One form of a state over time: for the products of the passes, and for the weight gradients. Where numbers have parts,
+/// these are half as large again as f32, of which there is enough to write as it is: pairs are of two steps, there are no
+/// streams, and whoever needs them later makes them from f32.
 #[derive(Debug)]
 pub struct Operand {
-    /// [T][units/2][W]
+    /// [T][units/32][parts][16][W]; see [`Sizes::slot`].
     pairs: Buffer,
     /// [T][columns/32][16][32]; empty in inference.
     streams: Buffer,
@@ -107,7 +134,7 @@ pub struct LayerSpace {
     masked: Operand,
     /// The output after dropout; empty without.
     dropped: Operand,
-    /// See [`Sizes::records`].
+    /// See [`Sizes::records`]; empty where numbers have parts.
     records: Buffer,
 }
 
@@ -117,13 +144,15 @@ pub struct Space {
     layers: Vec<LayerSpace>,
     /// One step's characters, one-hot as pairs along characters [classes/2][W].
     characters: Buffer,
-    /// All steps' characters, one-hot as pairs of streams [T][classes/32][16][32].
+    /// All steps' characters, one-hot as pairs of streams [T][classes/32][16][32]; empty where numbers have parts.
     one_hot: Buffer,
-    /// Gate gradients of two successive steps as pairs along gate rows [2][rows/2][W].
+    /// Where numbers have parts, one step's state on its way into a layer or the head [units/32][parts][16][W].
+    input: Buffer,
+    /// Gate gradients of two successive steps as pairs along gate rows [2][rows/32][parts][16][W].
     gates: Buffer,
-    /// Logits' gradients of one step as pairs along classes [classes/2][W].
+    /// Logits' gradients of one step as pairs along classes [classes/32][parts][16][W].
     class_pairs: Buffer,
-    /// Logits' gradients as pairs of streams [T][classes][16].
+    /// Logits' gradients as pairs of streams [T][classes][16]; empty where numbers have parts.
     class_streams: Buffer,
     /// A state's rows as pairs of streams, on their way into columns [columns][16]; the row behind the units is ones.
     stage: Buffer,
@@ -138,10 +167,11 @@ impl Space {
         let sizes = Sizes::new(geo);
         let zeros = |n| Buffer::zeros(n, "activations of a chunk");
         let if_ = |condition: bool, n: usize| if condition { n } else { 0 };
+        let parts = sizes.parts > 1;
         let operand = |steps: usize| {
             Ok::<_, EngineError>(Operand {
-                pairs: zeros(steps * sizes.pairs())?,
-                streams: zeros(if_(training, steps * sizes.streams()))?,
+                pairs: zeros(if parts { steps.min(2) } else { steps } * sizes.pairs())?,
+                streams: zeros(if_(training && !parts, steps * sizes.streams()))?,
             })
         };
         let layers = (0..geo.shape.layers)
@@ -149,22 +179,34 @@ impl Space {
                 Ok(LayerSpace {
                     h: operand(steps + 1)?,
                     masked: operand(steps)?,
-                    dropped: operand(if_(dropout, steps))?,
-                    records: zeros(if_(training, steps * sizes.records()))?,
+                    dropped: operand(if_(dropout && !parts, steps))?,
+                    records: zeros(if_(training && !parts, steps * sizes.records()))?,
                 })
             })
             .collect::<Result<_, EngineError>>()?;
-        let mut stage = zeros(sizes.columns * WIDTH / 2)?;
-        stage.as_mut_slice()[geo.shape.hidden * WIDTH / 2..][..WIDTH / 2].fill(f32::from_bits(ONES));
+        let mut stage = zeros(if_(!parts, sizes.streams()))?;
+        if !parts {
+            stage.as_mut_slice()[geo.shape.hidden * WIDTH / 2..][..WIDTH / 2].fill(f32::from_bits(ONES));
+        }
         Ok(Space {
             layers,
             characters: zeros(sizes.classes / 2 * WIDTH)?,
-            one_hot: zeros(if_(training, steps * sizes.one_hot()))?,
-            gates: zeros(if_(training, sizes.rows * WIDTH))?,
-            class_pairs: zeros(if_(training, sizes.classes / 2 * WIDTH))?,
-            class_streams: zeros(if_(training, steps * sizes.classes * WIDTH / 2))?,
+            one_hot: zeros(if_(training && !parts, steps * sizes.one_hot()))?,
+            input: zeros(if_(parts, sizes.pairs()))?,
+            gates: zeros(if_(training, 2 * sizes.gates()))?,
+            class_pairs: zeros(if_(training, sizes.classes / 2 * WIDTH * sizes.parts))?,
+            class_streams: zeros(if_(training && !parts, steps * sizes.classes * WIDTH / 2))?,
             stage,
         })
+    }
+
+    /// A layer's records, and u32 from a step's to the next's.
+    fn records<P: Product>(&self, sizes: &Sizes, slice: &Slice, layer: usize) -> (*mut f32, usize) {
+        if P::PARTS == 1 {
+            (self.layers[layer].records.shared(), sizes.records())
+        } else {
+            (slice.layers[layer].records.shared(), slice.record_stride)
+        }
     }
 
     /// The state before step `t` of a layer, masked, and where in it the step is.
@@ -182,7 +224,7 @@ impl Space {
 /// What a slice does, on one kind of products.
 ///
 /// # Safety
-/// The machine has P's instructions and AVX-512F, BW and BF16; the slice was made for the pass's geometry, with room.
+/// The machine has P's instructions and AVX-512F, DQ, BW and BF16; the slice was made for the pass's geometry, with room.
 #[inline(always)]
 unsafe fn slice<P: Product>(
     work: Work,
@@ -209,7 +251,8 @@ unsafe fn slice<P: Product>(
             Work::Layers => backward::backward::<P>(pass, weights, slice, space, part),
             Work::Evaluate => head::losses::<P, false>(pass, weights, slice, space, part),
             Work::Logits if part.rank == 0 => {
-                head::logits::<P>(pass, weights, space, pass.steps - 1, slice.logits.shared())
+                let t = pass.steps - 1;
+                head::logits::<P>(pass, weights, space, t, slice.logits.shared())
             }
             Work::Logits | Work::States => {}
         }
@@ -230,6 +273,7 @@ macro_rules! entrances {
             }
 
             #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16,avx2,fma,f16c")]
+            #[allow(dead_code)] // Of f32 in parts the weights' gradients are the f32 kernels'.
             pub unsafe fn gradient(geo: &Geometry, slices: &[Slice], steps: usize, job: &mut Job) {
                 // SAFETY: the caller's.
                 unsafe { gradient::run::<$P>(geo, slices, steps, job) }
@@ -238,7 +282,7 @@ macro_rules! entrances {
     };
 }
 
-entrances!(dot Dot; amx Amx;);
+entrances!(dot Dot; amx Amx; split Split;);
 
 /// Runs a thread's part of a slice.
 ///
@@ -254,6 +298,7 @@ pub unsafe fn run_part(work: Work, pass: &Pass, weights: &Weights, slice: &Slice
     unsafe {
         match pass.geo.short {
             Some(Products::Amx) => amx::run(work, pass, weights, slice, space, part),
+            Some(Products::Split) => split::run(work, pass, weights, slice, space, part),
             _ => dot::run(work, pass, weights, slice, space, part),
         }
     }
@@ -271,7 +316,7 @@ pub fn run_gradient(geo: &Geometry, slices: &[Slice], steps: usize, job: &mut Jo
     }
 }
 
-/// What the first lane of a slice did, from what its passes left: `Engine::tap`.
+/// What the first lane of a slice did, from what its passes left: `Engine::tap`. In bf16.
 pub fn activations(geo: &Geometry, slice: &Slice, steps: usize) -> Vec<LayerActivations> {
     let (sizes, hidden) = (Sizes::new(geo), geo.shape.hidden);
     let Some(space) = &slice.short else { return Vec::new() };

@@ -17,9 +17,16 @@ pub enum Products {
     Dot,
     /// `tdpbf16ps`.
     Amx,
+    /// The same, of numbers of f32 in three parts of bf16.
+    Split,
 }
 
 impl Products {
+    /// Parts of a number: three of eight bits hold the twenty-four of f32.
+    pub fn parts(self) -> usize {
+        if self == Products::Split { 3 } else { 1 }
+    }
+
     /// Whether this machine has them, and the system lets this process use them.
     pub fn available(self) -> bool {
         // BW: words are permuted. F16C, FMA and AVX2 are asked for as in the f32 kernels.
@@ -31,7 +38,7 @@ impl Products {
             && is_x86_feature_detected!("f16c");
         match self {
             Products::Dot => dot,
-            Products::Amx => dot && *PERMITTED.get_or_init(amx_is_permitted),
+            Products::Amx | Products::Split => dot && *PERMITTED.get_or_init(amx_is_permitted),
         }
     }
 }
@@ -41,7 +48,7 @@ impl Products {
     /// take twice as long as the f32 multiply-adds they stand for (measured on Sapphire Rapids).
     pub fn pay(self) -> bool {
         let vendor = __cpuid(0);
-        self == Products::Amx || (vendor.ebx, vendor.edx, vendor.ecx) == AMD
+        self != Products::Dot || (vendor.ebx, vendor.edx, vendor.ecx) == AMD
     }
 }
 
@@ -79,23 +86,85 @@ pub struct Tiles {
 }
 
 impl Tiles {
-    /// Tiles that follow one another from `at` on.
-    pub fn dense(at: *const u32) -> Tiles {
+    /// Tiles that follow one another from `at` on, each of a product's parts.
+    pub fn dense<P: Product>(at: *const u32) -> Tiles {
+        Tiles { at, step: P::PARTS * TILE }
+    }
+
+    /// Tiles of numbers that are bf16's own.
+    pub fn of_bf16(at: *const u32) -> Tiles {
         Tiles { at, step: TILE }
     }
+}
+
+/// Two runs of tiles that are multiplied.
+#[derive(Clone, Copy)]
+pub struct Pairs {
+    /// Tiles of [32][16] pairs.
+    pub a: Tiles,
+    /// As many of [16][32].
+    pub b: Tiles,
+    /// How many.
+    pub n: usize,
+}
+
+impl Pairs {
+    /// None.
+    pub const NONE: Pairs = {
+        let none = Tiles { at: std::ptr::null(), step: 0 };
+        Pairs { a: none, b: none, n: 0 }
+    };
+}
+
+/// What is done while tiles are multiplied: no product, and nothing to its sums. Not a closure, for those do not take over
+/// the instructions that their callers may use.
+pub trait Between {
+    /// A share of it; called [`Product::PIECES`] times a tile.
+    ///
+    /// # Safety
+    /// The implementor's.
+    unsafe fn turn(&mut self);
+}
+
+/// Nothing.
+impl Between for () {
+    #[inline(always)]
+    unsafe fn turn(&mut self) {}
 }
 
 /// The product.
 ///
 /// # Safety
-/// The machine has the implementor's instructions; tiles are readable, sums readable and writable; every `block` lies
+/// The machine has the implementor's instructions; tiles are readable, sums readable and writable; every product lies
 /// between a `begin` and an `end` of the same thread.
 pub unsafe trait Product: 'static {
+    /// Parts of a number; those of a tile's numbers are tiles that follow one another, the largest first.
+    const PARTS: usize;
+    /// In how many pieces a tile of `pairs` is multiplied.
+    const PIECES: usize;
     /// Before the first product.
     unsafe fn begin();
-    /// c[i][j] (+)= sum over n tiles, pairs p of 16 and their two halves of a[i][p] * b[p][j], i and j below 32. `a` tiles
-    /// are [32][16] pairs, `b` tiles [16][32], rows of `c` lie `stride` f32 apart. With ADD to what `c` holds.
-    unsafe fn block<const ADD: bool>(c: *mut f32, stride: usize, a: Tiles, b: Tiles, n: usize);
+    /// c[i][j] (+)= sum over tiles, pairs p of 16 and their two halves of a[i][p] * b[p][j], i and j below 32, of `ones`,
+    /// where the numbers of `b` are bf16's own and have one part, and of both `pairs`. Rows of `c` lie `stride` f32 apart.
+    /// With ADD to what `c` holds. What `between` does is done while `pairs` are multiplied, where another unit of the
+    /// processor multiplies.
+    unsafe fn sums<const ADD: bool>(
+        c: *mut f32,
+        stride: usize,
+        ones: Pairs,
+        pairs: [Pairs; 2],
+        between: &mut impl Between,
+    );
+    /// The same of `pairs` alone, and nothing between.
+    #[inline(always)]
+    unsafe fn block<const ADD: bool>(c: *mut f32, stride: usize, a: Tiles, b: Tiles, n: usize) {
+        Self::sums::<ADD>(c, stride, Pairs::NONE, [Pairs { a, b, n }, Pairs::NONE], &mut ());
+    }
+    /// Of `ones` alone.
+    #[inline(always)]
+    unsafe fn block_of_bf16<const ADD: bool>(c: *mut f32, stride: usize, a: Tiles, b: Tiles, n: usize) {
+        Self::sums::<ADD>(c, stride, Pairs { a, b, n }, [Pairs::NONE; 2], &mut ());
+    }
     /// After the last.
     unsafe fn end();
 }
@@ -103,14 +172,25 @@ pub unsafe trait Product: 'static {
 /// `vdpbf16ps`: eight rows of two vectors at a time.
 pub struct Dot;
 
+/// Rows of [`Dot`]'s sums that are in registers.
+const ROWS: usize = 8;
+
 // SAFETY: registers and the pointers that the contract covers.
 unsafe impl Product for Dot {
+    const PARTS: usize = 1;
+    const PIECES: usize = 1;
+
     #[inline(always)]
     unsafe fn begin() {}
 
     #[inline(always)]
-    unsafe fn block<const ADD: bool>(c: *mut f32, stride: usize, a: Tiles, b: Tiles, n: usize) {
-        const ROWS: usize = 8;
+    unsafe fn sums<const ADD: bool>(
+        c: *mut f32,
+        stride: usize,
+        ones: Pairs,
+        pairs: [Pairs; 2],
+        between: &mut impl Between,
+    ) {
         for first in (0..32).step_by(ROWS) {
             let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
             if ADD {
@@ -119,15 +199,17 @@ unsafe impl Product for Dot {
                     *sum = [_mm512_loadu_ps(row), _mm512_loadu_ps(row.add(16))];
                 }
             }
-            for tile in 0..n {
-                let a = a.at.add(tile * a.step + first * 16);
-                let b = b.at.add(tile * b.step);
-                for p in 0..16 {
-                    let (b0, b1) = (pairs(b.add(p * 32)), pairs(b.add(p * 32 + 16)));
-                    for (i, sum) in sums.iter_mut().enumerate() {
-                        let weight = bf16(_mm512_set1_epi32(*a.add(i * 16 + p) as i32));
-                        sum[0] = _mm512_dpbf16_ps(sum[0], weight, b0);
-                        sum[1] = _mm512_dpbf16_ps(sum[1], weight, b1);
+            for Pairs { a, b, n } in [ones, pairs[0], pairs[1]] {
+                for tile in 0..n {
+                    let a = a.at.add(tile * a.step + first * 16);
+                    let b = b.at.add(tile * b.step);
+                    for p in 0..16 {
+                        let (b0, b1) = (bf16_pairs(b.add(p * 32)), bf16_pairs(b.add(p * 32 + 16)));
+                        for (i, sum) in sums.iter_mut().enumerate() {
+                            let weight = bf16(_mm512_set1_epi32(*a.add(i * 16 + p) as i32));
+                            sum[0] = _mm512_dpbf16_ps(sum[0], weight, b0);
+                            sum[1] = _mm512_dpbf16_ps(sum[1], weight, b1);
+                        }
                     }
                 }
             }
@@ -137,6 +219,9 @@ unsafe impl Product for Dot {
                 _mm512_storeu_ps(row.add(16), sum[1]);
             }
         }
+        for _ in 0..pairs[0].n + pairs[1].n {
+            between.turn();
+        }
     }
 
     #[inline(always)]
@@ -144,7 +229,7 @@ unsafe impl Product for Dot {
 }
 
 #[inline(always)]
-unsafe fn pairs(p: *const u32) -> __m512bh {
+unsafe fn bf16_pairs(p: *const u32) -> __m512bh {
     bf16(_mm512_loadu_si512(p.cast()))
 }
 
@@ -174,74 +259,203 @@ static CONFIG: TileConfig = TileConfig {
     rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
 };
 
-/// Assembler, because the intrinsics are not stable; the eight tiles live within it.
+/// Assembler, because the intrinsics are not stable. Sums stay in tiles from one piece to the next: the compiler does not
+/// know of these registers, and keeps nothing in them.
 macro_rules! tiles {
-    ($c:ident, $stride:ident, $a:ident, $b:ident, $n:ident, $($first:literal),+) => {
+    ($a:expr, $b:expr, $($turn:expr),+) => {
         asm!(
-            $($first,)+
-            "2:",
-            "tileloadd tmm4, [{a} + {row_a}*1]",
-            "tileloadd tmm6, [{b} + {row_b}*1]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{b} + {row_b}*1 + 64]",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{a} + {row_a}*1 + 1024]",
-            "tdpbf16ps tmm2, tmm5, tmm6",
-            "tdpbf16ps tmm3, tmm5, tmm7",
-            "add {a}, {step_a}",
-            "add {b}, {step_b}",
-            "dec {n}",
-            "jnz 2b",
-            "tilestored [{c} + {row_c}*1], tmm0",
-            "tilestored [{c} + {row_c}*1 + 64], tmm1",
-            "tilestored [{d} + {row_c}*1], tmm2",
-            "tilestored [{d} + {row_c}*1 + 64], tmm3",
-            a = inout(reg) $a.at => _,
-            b = inout(reg) $b.at => _,
-            n = inout(reg) $n => _,
-            step_a = in(reg) $a.step * 4,
-            step_b = in(reg) $b.step * 4,
+            "/* {a} {b} {row_a} {row_b} */", // Named, for not every piece uses all of them.
+            $($turn,)+
+            a = in(reg) $a,
+            b = in(reg) $b,
             row_a = in(reg) 64_usize,
             row_b = in(reg) 128_usize,
-            row_c = in(reg) $stride * 4,
-            c = in(reg) $c,
-            d = in(reg) $c.add(16 * $stride),
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
+            options(nostack, preserves_flags, readonly),
         )
     };
 }
 
-// SAFETY: the assembler reads and writes what the contract covers, and no register but those it names.
-unsafe impl Product for Amx {
-    #[inline(always)]
-    unsafe fn begin() {
-        asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(nostack, preserves_flags, readonly));
-    }
+/// The tiles of the sums, loaded from or stored to 32 rows of `c`.
+macro_rules! all_sums {
+    ($c:expr, $stride:expr, $($step:literal),+) => {
+        asm!(
+            $($step,)+
+            row_c = in(reg) $stride * 4,
+            c = in(reg) $c,
+            d = in(reg) $c.add(16 * $stride),
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            options(nostack, preserves_flags),
+        )
+    };
+}
 
-    #[inline(always)]
-    unsafe fn block<const ADD: bool>(c: *mut f32, stride: usize, a: Tiles, b: Tiles, n: usize) {
-        debug_assert!(n > 0);
+/// Two tiles of `a`, whose first begins `at` bytes on, into tmm4 and tmm5, and their products with tmm6 and tmm7.
+macro_rules! rows_at {
+    ($at:literal) => {
+        concat!(
+            "tileloadd tmm4, [{a} + {row_a}*1 + ",
+            $at,
+            "]\n",
+            "tdpbf16ps tmm0, tmm4, tmm6\n",
+            "tdpbf16ps tmm1, tmm4, tmm7\n",
+            "tileloadd tmm5, [{a} + {row_a}*1 + ",
+            $at,
+            " + 1024]\n",
+            "tdpbf16ps tmm2, tmm5, tmm6\n",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+        )
+    };
+}
+
+/// Two tiles of `b` into tmm6 and tmm7, and their products with tmm4 and tmm5.
+macro_rules! columns_at {
+    ($at:literal) => {
+        concat!(
+            "tileloadd tmm6, [{b} + {row_b}*1 + ",
+            $at,
+            "]\n",
+            "tdpbf16ps tmm0, tmm4, tmm6\n",
+            "tileloadd tmm7, [{b} + {row_b}*1 + ",
+            $at,
+            " + 64]\n",
+            "tdpbf16ps tmm1, tmm4, tmm7\n",
+            "tdpbf16ps tmm2, tmm5, tmm6\n",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+        )
+    };
+}
+
+/// Two tiles of both, and their products.
+macro_rules! both_at {
+    ($a:literal, $b:literal) => {
+        concat!(
+            "tileloadd tmm4, [{a} + {row_a}*1 + ",
+            $a,
+            "]\n",
+            "tileloadd tmm6, [{b} + {row_b}*1 + ",
+            $b,
+            "]\n",
+            "tdpbf16ps tmm0, tmm4, tmm6\n",
+            "tileloadd tmm7, [{b} + {row_b}*1 + ",
+            $b,
+            " + 64]\n",
+            "tdpbf16ps tmm1, tmm4, tmm7\n",
+            "tileloadd tmm5, [{a} + {row_a}*1 + ",
+            $a,
+            " + 1024]\n",
+            "tdpbf16ps tmm2, tmm5, tmm6\n",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+        )
+    };
+}
+
+/// A product in tiles: what is done with each tile of `ones` and of `pairs`.
+macro_rules! product {
+    ($c:ident, $stride:ident, $ones:ident, $pairs:ident, $between:ident, [$($one:expr),+], [$($turn:expr),+]) => {
         if ADD {
-            tiles!(
-                c,
-                stride,
-                a,
-                b,
-                n,
+            all_sums!($c, $stride,
                 "tileloadd tmm0, [{c} + {row_c}*1]",
                 "tileloadd tmm1, [{c} + {row_c}*1 + 64]",
                 "tileloadd tmm2, [{d} + {row_c}*1]",
                 "tileloadd tmm3, [{d} + {row_c}*1 + 64]"
             );
         } else {
-            tiles!(c, stride, a, b, n, "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3");
+            all_sums!($c, $stride,
+                "tilezero tmm0 /* {c} {d} {row_c} */", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3");
         }
+        for i in 0..$ones.n {
+            tiles!($ones.a.at.add(i * $ones.a.step), $ones.b.at.add(i * $ones.b.step), $($one),+);
+        }
+        for Pairs { a, b, n } in $pairs {
+            for i in 0..n {
+                let (a, b) = (a.at.add(i * a.step), b.at.add(i * b.step));
+                $(
+                    tiles!(a, b, $turn);
+                    $between.turn();
+                )+
+            }
+        }
+        all_sums!($c, $stride,
+            "tilestored [{c} + {row_c}*1], tmm0",
+            "tilestored [{c} + {row_c}*1 + 64], tmm1",
+            "tilestored [{d} + {row_c}*1], tmm2",
+            "tilestored [{d} + {row_c}*1 + 64], tmm3"
+        );
+    };
+}
+
+// SAFETY: the assembler reads and writes what the contract covers, and no register but those it names.
+unsafe impl Product for Amx {
+    const PARTS: usize = 1;
+    const PIECES: usize = 1;
+
+    #[inline(always)]
+    unsafe fn begin() {
+        asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(nostack, preserves_flags, readonly));
+    }
+
+    #[inline(always)]
+    unsafe fn sums<const ADD: bool>(
+        c: *mut f32,
+        stride: usize,
+        ones: Pairs,
+        pairs: [Pairs; 2],
+        between: &mut impl Between,
+    ) {
+        product!(c, stride, ones, pairs, between, [both_at!(0, 0)], [both_at!(0, 0)]);
     }
 
     #[inline(always)]
     unsafe fn end() {
         asm!("tilerelease", options(nostack, nomem, preserves_flags));
+    }
+}
+
+/// f32 by the same instruction: a number is the sum of three of bf16, exactly, and of the nine products of parts the six
+/// that are not below f32's own rounding are summed.
+pub struct Split;
+
+// SAFETY: as for `Amx`, whose tiles these are.
+unsafe impl Product for Split {
+    const PARTS: usize = 3;
+    const PIECES: usize = 6;
+
+    #[inline(always)]
+    unsafe fn begin() {
+        Amx::begin();
+    }
+
+    #[inline(always)]
+    unsafe fn sums<const ADD: bool>(
+        c: *mut f32,
+        stride: usize,
+        ones: Pairs,
+        pairs: [Pairs; 2],
+        between: &mut impl Between,
+    ) {
+        // Large by small, large by middle, and so on: with each pair of parts one operand stays.
+        product!(
+            c,
+            stride,
+            ones,
+            pairs,
+            between,
+            [both_at!(4096, 0), rows_at!(2048), rows_at!(0)],
+            [
+                both_at!(0, 4096),
+                columns_at!(2048),
+                rows_at!(2048),
+                columns_at!(0),
+                rows_at!(4096),
+                rows_at!(0)
+            ]
+        );
+    }
+
+    #[inline(always)]
+    unsafe fn end() {
+        Amx::end();
     }
 }

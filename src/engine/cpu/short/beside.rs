@@ -1,0 +1,299 @@
+//! What the forward pass does beside the products of a block, in small pieces: the cells of the block before, and the
+//! table's part of the sums of the block after it; for the next layer or the head, states as pairs.
+#![allow(unsafe_code)]
+#![allow(unsafe_op_in_unsafe_fn)] // As in `forward.rs`.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use super::cells::{self, Four, Rows, State};
+use super::lanes::{self, V, high, load, low, pair as pair_of, pair_at, parts, splat, store, store_pairs};
+use super::products::{Between, Product, Split};
+use super::{Sizes, Slice, WIDTH};
+use crate::model::CellKind;
+
+/// Where the cells of a step read and write.
+pub struct Cells {
+    pub cell: CellKind,
+    pub hidden: usize,
+    /// Units a block.
+    pub per: usize,
+    pub sizes: Sizes,
+    /// Sums of even and of odd blocks.
+    pub sums: [*mut f32; 2],
+    /// What the table adds to the sums of a block, of the one after it, and of the one before.
+    pub inputs: [*mut f32; 3],
+    pub bias: *const f32,
+    /// Whether there is a table, which has the biases as well.
+    pub first: bool,
+    /// See [`super::weights::LayerWeights::table`].
+    pub table: *const f32,
+    /// This step's characters.
+    pub ids: *const i32,
+    pub records: *mut f32,
+    pub c: *mut f32,
+    pub h_before: *const f32,
+    /// The new state as pairs of units.
+    pub after: *mut f32,
+    /// As f32, or null.
+    pub h_after: *mut f32,
+    pub training: bool,
+    /// As pairs of streams, or null in inference and where numbers have parts.
+    pub stage: *mut f32,
+}
+
+impl Cells {
+    /// A quarter of the table's part of a block's sums.
+    #[inline(always)]
+    pub unsafe fn gather(&self, block: usize, quarter: usize) {
+        let (row, lane) = (quarter / 2 * 16, quarter % 2 * 16);
+        let to = self.inputs[block % 3].add(row * WIDTH + lane);
+        let from = self.table.add(block * 32 + row);
+        lanes::gather16(from, self.sizes.rows, self.ids.add(lane), to, WIDTH);
+    }
+
+    /// Two units of a block.
+    #[inline(always)]
+    pub unsafe fn whole<P: Product>(&self, block: usize, pair: usize) {
+        let mut state = [[[splat(0.0); 2]; 2]; 4];
+        match self.cell {
+            CellKind::Lstm => {
+                for stage in 0..6 {
+                    self.pair::<P>(block, pair, stage, &mut state);
+                }
+            }
+            CellKind::Gru => {
+                for stage in 0..4 {
+                    self.pair::<P>(block, pair, stage, &mut state);
+                }
+            }
+            CellKind::Rnn => {
+                for stage in 0..2 {
+                    self.pair::<P>(block, pair, stage, &mut state);
+                }
+            }
+        }
+    }
+
+    /// A stage of two units of a block; the one after a cell's last stores the new state.
+    #[inline(always)]
+    unsafe fn pair<P: Product>(&self, block: usize, pair: usize, stage: usize, state: &mut State) {
+        let unit = block * self.per + 2 * pair;
+        if unit >= self.hidden {
+            return;
+        }
+        let (sizes, training) = (&self.sizes, self.training);
+        let records = self.records.wrapping_add(unit * sizes.record * WIDTH);
+        if stage == 0 && training {
+            // The records of the block after this one.
+            let next = records.wrapping_add(self.per * sizes.record * WIDTH);
+            for line in 0..4 * sizes.record {
+                lanes::ahead_to_write(next.wrapping_add(16 * line));
+            }
+        }
+        if stage == cells::stages(self.cell) {
+            return self.finish::<P>(unit, &state[0]);
+        }
+        let rows = Rows {
+            sums: self.sums[block % 2].add(2 * pair * sizes.slots * WIDTH),
+            inputs: if P::PARTS > 1 && self.first {
+                self.inputs[block % 3].add(2 * pair * sizes.slots * WIDTH)
+            } else {
+                std::ptr::null()
+            },
+            bias: self.bias.add(unit * sizes.slots),
+            records: if training { records } else { std::ptr::null_mut() },
+            record: sizes.record,
+            c: self.c.wrapping_add(unit * WIDTH),
+            h_before: self.h_before.wrapping_add(unit * WIDTH),
+        };
+        match self.cell {
+            CellKind::Lstm => cells::lstm::<P>(&rows, stage, state),
+            CellKind::Gru => cells::gru::<P>(&rows, stage, state),
+            CellKind::Rnn => cells::rnn(&rows, state),
+        }
+    }
+
+    /// Stores the new state of two units, in all its forms.
+    #[inline(always)]
+    unsafe fn finish<P: Product>(&self, unit: usize, h: &Four) {
+        let after = self.after.add(pair_at::<P>(unit));
+        if self.training && P::PARTS > 1 {
+            // The next step's.
+            let next = self.h_after.wrapping_add(self.sizes.state + unit * WIDTH);
+            for line in 0..4 {
+                lanes::ahead_to_write(next.wrapping_add(16 * line));
+            }
+        }
+        let a = [parts::<P>(h[0][0]), parts::<P>(h[0][1])];
+        let b = [parts::<P>(h[1][0]), parts::<P>(h[1][1])];
+        for v in 0..2 {
+            store_pairs::<P>(after.add(16 * v), a[v], b[v]);
+        }
+        if !self.h_after.is_null() {
+            for v in 0..2 {
+                let (mut first, mut second) = (h[0][v], h[1][v]);
+                if P::PARTS == 1 {
+                    let both = pair_of(first, second);
+                    (first, second) = (low(both), high(both));
+                }
+                store(self.h_after.add(unit * WIDTH + 16 * v), first);
+                store(self.h_after.add((unit + 1) * WIDTH + 16 * v), second);
+            }
+        }
+        if !self.stage.is_null() {
+            staged(self.stage, self.hidden, unit, h[0], h[1]);
+        }
+    }
+}
+
+/// What is done while a block is multiplied, in small pieces.
+pub struct Beside<'a, P> {
+    cells: &'a Cells,
+    /// The block that is multiplied.
+    block: usize,
+    /// Quarters of the next block's sums.
+    gathers: usize,
+    /// Stages a pair of units, the last of which stores.
+    stages: usize,
+    /// The next pair of units, and its stage.
+    pair: usize,
+    stage: usize,
+    /// Pieces in all, and done.
+    pub items: usize,
+    done: usize,
+    /// Over how many turns, and what has added up.
+    turns: usize,
+    due: usize,
+    state: State,
+    of: PhantomData<P>,
+}
+
+impl<'a, P: Product> Beside<'a, P> {
+    #[inline(always)]
+    pub unsafe fn new(cells: &'a Cells, block: usize, own: &Range<usize>, table: bool) -> Beside<'a, P> {
+        let gathers = if table && block + 1 < own.end { 4 } else { 0 };
+        let stages = cells::stages(cells.cell) + 1;
+        let pairs = if block > own.start { cells.per / 2 } else { 0 };
+        Beside {
+            cells,
+            block,
+            gathers,
+            stages,
+            pair: 0,
+            stage: 0,
+            items: gathers + pairs * stages,
+            done: 0,
+            turns: 1,
+            due: 0,
+            state: [[[splat(0.0); 2]; 2]; 4],
+            of: PhantomData,
+        }
+    }
+
+    /// Over `tiles` tiles of a product.
+    #[inline(always)]
+    pub fn over(&mut self, tiles: usize) {
+        self.turns = tiles * P::PIECES;
+    }
+
+    /// The next piece. A call, for one copy of it at each piece of a product would not fit into the instructions' cache.
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16,avx2,fma,f16c")]
+    unsafe fn next(&mut self) {
+        if self.done < self.gathers {
+            self.cells.gather(self.block + 1, self.done);
+        } else {
+            self.cells.pair::<P>(self.block - 1, self.pair, self.stage, &mut self.state);
+            self.stage += 1;
+            if self.stage == self.stages {
+                (self.pair, self.stage) = (self.pair + 1, 0);
+            }
+        }
+        self.done += 1;
+    }
+
+    /// All at once.
+    #[inline(always)]
+    pub unsafe fn all(&mut self) {
+        while self.done < self.items {
+            self.next();
+        }
+    }
+}
+
+impl<P: Product> Between for Beside<'_, P> {
+    #[inline(always)]
+    unsafe fn turn(&mut self) {
+        self.due += self.items;
+        while self.due >= self.turns {
+            self.due -= self.turns;
+            self.next();
+        }
+    }
+}
+
+/// Two units' rows as pairs of streams; never over the row of ones.
+#[inline(always)]
+pub unsafe fn staged(stage: *mut f32, hidden: usize, unit: usize, a: [V; 2], b: [V; 2]) {
+    store(stage.add(unit * 16), lanes::row(a[0], a[1]));
+    if unit + 1 < hidden {
+        store(stage.add((unit + 1) * 16), lanes::row(b[0], b[1]));
+    }
+}
+
+/// Where numbers have parts: a layer's output at a step on its way to pairs of units, in pieces.
+pub struct OutputPairs {
+    from: *const f32,
+    to: *mut f32,
+    /// The next unit, and their end.
+    unit: usize,
+    units: usize,
+    /// Over how many turns, and what has added up.
+    turns: usize,
+    due: usize,
+}
+
+impl OutputPairs {
+    /// Into `to` [units/32][parts][16][W].
+    #[inline(always)]
+    pub unsafe fn new(sizes: &Sizes, slice: &Slice, layer: usize, t: usize, to: *mut f32) -> OutputPairs {
+        let from = slice.output(sizes.state, layer, t);
+        OutputPairs { from, to, unit: 0, units: sizes.units, turns: 1, due: 0 }
+    }
+
+    /// Over so many turns of products.
+    pub fn over(&mut self, turns: usize) {
+        self.turns = turns;
+    }
+
+    /// All at once.
+    #[inline(always)]
+    pub unsafe fn all<P: Product>(&mut self) {
+        while self.unit < self.units {
+            self.pair::<P>();
+        }
+    }
+
+    /// Two units.
+    #[inline(always)]
+    unsafe fn pair<P: Product>(&mut self) {
+        for lane in [0, 16] {
+            let from = self.from.add(self.unit * WIDTH + lane);
+            let to = self.to.add(pair_at::<P>(self.unit) + lane);
+            store_pairs::<P>(to, parts::<P>(load(from)), parts::<P>(load(from.add(WIDTH))));
+        }
+        self.unit += 2;
+    }
+}
+
+impl Between for OutputPairs {
+    #[inline(always)]
+    unsafe fn turn(&mut self) {
+        self.due += self.units / 2;
+        while self.due >= self.turns {
+            self.due -= self.turns;
+            self.pair::<Split>();
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The softmax of one step: loss, and the logits' gradients; in small pieces, so that it can be done beside products.
+#![allow(unsafe_code)]
+#![allow(unsafe_op_in_unsafe_fn)] // As in `forward.rs`.
+
+use super::super::forward::Pass;
+use super::super::head::tiles;
+use super::super::math::exp;
+use super::super::simd::Avx512;
+use super::lanes::{self, V, add, load, mul, pair_at, parts, splat, store, store_pairs, sub};
+use super::products::{Between, Product, Split};
+use super::{Slice, Space, WIDTH, Weights};
+use crate::engine::IGNORE;
+use std::arch::x86_64::_mm512_max_ps;
+
+/// Classes a piece.
+const CLASSES: usize = 8;
+
+/// One step's logits on their way to losses and gradients.
+pub struct Softmax<'a> {
+    slice: &'a Slice,
+    bias: *const f32,
+    /// Logits without bias, then their exponentials, then gradients [classes][W].
+    z: *mut f32,
+    /// Gradients as pairs of classes, as pairs of streams (of bf16), as tiles (of f32).
+    pairs: *mut f32,
+    streams: *mut f32,
+    tiles: *mut f32,
+    panel: usize,
+    vocab: usize,
+    t: usize,
+    /// d(mean loss)/d(logit) is scaled by it.
+    gradient_scale: f32,
+    max: [V; 2],
+    sum: [V; 2],
+    scale: [V; 2],
+    /// Which pass over the classes, and from which class on.
+    pass: usize,
+    class: usize,
+    /// Pieces in all, over how many turns, and what has added up.
+    turns: usize,
+    due: usize,
+}
+
+impl<'a> Softmax<'a> {
+    /// Of step `t`, whose logits are, or will be, in `z`.
+    #[inline(always)]
+    pub unsafe fn new(
+        pass: &Pass,
+        weights: &Weights,
+        slice: &'a Slice,
+        space: &Space,
+        (z, pairs): (*mut f32, *mut f32),
+        t: usize,
+    ) -> Softmax<'a> {
+        let geo = pass.geo;
+        let panel = geo.isa.panel();
+        let classes = geo.shape.vocab.next_multiple_of(32);
+        Softmax {
+            slice,
+            bias: weights.head_bias.ptr(),
+            z,
+            pairs,
+            streams: space.class_streams.shared().wrapping_add(t * classes * WIDTH / 2),
+            tiles: slice.class_tiles.shared().wrapping_add(t * geo.class_panels() * panel * WIDTH),
+            panel,
+            vocab: geo.shape.vocab,
+            t,
+            gradient_scale: pass.gradient_scale,
+            max: [splat(f32::NEG_INFINITY); 2],
+            sum: [splat(0.0); 2],
+            scale: [splat(0.0); 2],
+            pass: 0,
+            class: 0,
+            turns: 1,
+            due: 0,
+        }
+    }
+
+    /// Over so many turns of products.
+    pub fn over(&mut self, turns: usize) {
+        self.turns = turns;
+    }
+
+    /// All at once.
+    #[inline(always)]
+    pub unsafe fn all<P: Product, const TRAIN: bool>(&mut self) {
+        while self.pass < PASSES {
+            self.piece::<P, TRAIN>();
+        }
+    }
+
+    /// Some classes of a pass over them: the largest logit; exponentials and their sum; gradients; their tiles.
+    #[inline(always)]
+    unsafe fn piece<P: Product, const TRAIN: bool>(&mut self) {
+        let (class, end) = (self.class, (self.class + CLASSES).min(self.vocab));
+        match self.pass {
+            0 => self.largest(class, end),
+            1 => self.exponentials(class, end),
+            2 if TRAIN => self.gradients::<P>(class, end),
+            3 if TRAIN && P::PARTS > 1 => {
+                tiles::<Avx512>(self.tiles, self.z, class..end, WIDTH, self.panel);
+            }
+            _ => {}
+        }
+        self.class = end;
+        if end == self.vocab {
+            match self.pass {
+                0 => self.targets(),
+                1 => self.losses::<TRAIN>(),
+                _ => {}
+            }
+            (self.pass, self.class) = (self.pass + 1, 0);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn largest(&mut self, class: usize, end: usize) {
+        for class in class..end {
+            let bias = splat(*self.bias.add(class));
+            for v in 0..2 {
+                let at = self.z.add(class * WIDTH + 16 * v);
+                let z = add(load(at), bias);
+                store(at, z);
+                self.max[v] = _mm512_max_ps(self.max[v], z);
+            }
+        }
+    }
+
+    /// The targets' logits, before exponentials overwrite them.
+    #[inline(always)]
+    unsafe fn targets(&mut self) {
+        let mut maxima = [0.0f32; WIDTH];
+        for v in 0..2 {
+            store(maxima.as_mut_ptr().add(16 * v), self.max[v]);
+        }
+        for (lane, &target) in self.slice.targets[self.t * WIDTH..][..WIDTH].iter().enumerate() {
+            *self.slice.losses.shared().add(self.t * WIDTH + lane) = match target {
+                IGNORE => 0.0,
+                _ => maxima[lane] - *self.z.add(usize::from(target) * WIDTH + lane),
+            };
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn exponentials(&mut self, class: usize, end: usize) {
+        for class in class..end {
+            for v in 0..2 {
+                let at = self.z.add(class * WIDTH + 16 * v);
+                let e = exp::<Avx512>(sub(load(at), self.max[v]));
+                self.sum[v] = add(self.sum[v], e);
+                store(at, e);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn losses<const TRAIN: bool>(&mut self) {
+        let (mut sums, mut scales) = ([0.0f32; WIDTH], [0.0f32; WIDTH]);
+        for v in 0..2 {
+            store(sums.as_mut_ptr().add(16 * v), self.sum[v]);
+        }
+        for (lane, &target) in self.slice.targets[self.t * WIDTH..][..WIDTH].iter().enumerate() {
+            if target == IGNORE {
+                continue;
+            }
+            *self.slice.losses.shared().add(self.t * WIDTH + lane) += sums[lane].ln();
+            scales[lane] = self.gradient_scale / sums[lane];
+            if TRAIN {
+                // (softmax - target) * scale, in the numerators' units until it is stored.
+                *self.z.add(usize::from(target) * WIDTH + lane) -= sums[lane];
+            }
+        }
+        self.scale = [load(scales.as_ptr()), load(scales.as_ptr().add(16))];
+    }
+
+    #[inline(always)]
+    unsafe fn gradients<P: Product>(&mut self, class: usize, end: usize) {
+        for class in (class..end).step_by(2) {
+            let mut d = [[splat(0.0); 2]; 2];
+            let n = 2.min(self.vocab - class);
+            for i in 0..n {
+                for v in 0..2 {
+                    d[i][v] = mul(load(self.z.add((class + i) * WIDTH + 16 * v)), self.scale[v]);
+                }
+            }
+            for v in 0..2 {
+                let at = self.pairs.add(pair_at::<P>(class) + 16 * v);
+                store_pairs::<P>(at, parts::<P>(d[0][v]), parts::<P>(d[1][v]));
+            }
+            for i in 0..2 {
+                if P::PARTS == 1 {
+                    store(self.streams.add((class + i) * 16), lanes::row(d[i][0], d[i][1]));
+                } else if i < n {
+                    store(self.z.add((class + i) * WIDTH), d[i][0]);
+                    store(self.z.add((class + i) * WIDTH + 16), d[i][1]);
+                }
+            }
+        }
+    }
+
+    /// The next piece; see [`super::beside::Beside`] for why it is a call.
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16,avx2,fma,f16c")]
+    unsafe fn next(&mut self) {
+        if self.pass < PASSES {
+            self.piece::<Split, true>();
+        }
+    }
+}
+
+/// Passes over the classes.
+const PASSES: usize = 4;
+
+/// Where numbers have parts.
+impl Between for Softmax<'_> {
+    #[inline(always)]
+    unsafe fn turn(&mut self) {
+        self.due += PASSES * self.vocab.div_ceil(CLASSES);
+        while self.due >= self.turns {
+            self.due -= self.turns;
+            self.next();
+        }
+    }
+}
