@@ -155,6 +155,31 @@ fn parts_are_as_near_as_multiply_adds() {
     }
 }
 
+/// What is not trained in tiles says so, and has the bits of multiply-adds: few streams, few units, a GRU of two layers, the
+/// other precisions.
+#[test]
+fn everything_else_is_left_alone() {
+    if !is_there() {
+        return;
+    }
+    for (cell, hidden, layers, streams, precision) in [
+        (CellKind::Lstm, 64, 1, 32, Precision::F32),
+        (CellKind::Rnn, 63, 1, 40, Precision::F32),
+        (CellKind::Gru, 64, 2, 40, Precision::F32),
+        (CellKind::Lstm, 64, 1, 40, Precision::F16),
+    ] {
+        let shape = ModelShape { cell, vocab: 21, hidden, layers };
+        let grads = |isa: Isa| {
+            let mut engine = CpuEngine::on(&EngineSpec::cpu(shape, precision, 2), isa).unwrap();
+            engine.load_params(&weights(&shape, 3)).unwrap();
+            let grads = engine.grad_chunk(&random_chunk(1, 21, 9, streams), &plain(0.0)).unwrap().1;
+            assert_eq!(engine.info().tier, Some("avx512"), "{shape} B{streams} {precision}");
+            grads
+        };
+        assert!(grads(Isa::Amx) == grads(Isa::Avx512), "{shape} B{streams} {precision}");
+    }
+}
+
 /// Numbers that are none, and infinite ones, do not get lost on their way through parts: the update is refused.
 #[test]
 fn explosions_are_seen() {

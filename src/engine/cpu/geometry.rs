@@ -190,10 +190,10 @@ impl Geometry {
         Geometry::of(shape, isa, isa.products())
     }
 
-    /// Of f32 in tiles of bf16, where that is faster.
+    /// Of f32 in tiles of bf16, where that is faster for some number of streams.
     pub fn split(shape: ModelShape, isa: Isa) -> Option<Geometry> {
         let products = isa.products_of_parts()?;
-        Some(Geometry::of(shape, isa, Some(products)))
+        Some(Geometry::of(shape, isa, Some(products))).filter(|geo| geo.splits(usize::MAX))
     }
 
     /// Whether it trains so many streams: two slices or more (the threads of one would have to pass on half as many bytes again

@@ -1,5 +1,5 @@
 //! The one product of the short kernels: 32 rows times 32 columns of bf16 pairs, summed in f32; by AMX tiles, or by
-//! the dot products of AVX512-BF16.
+//! the dot products of AVX512-BF16; and the same of f32, each number three of bf16.
 #![allow(unsafe_code)]
 #![allow(unsafe_op_in_unsafe_fn)] // The contract of `Product` throughout.
 
