@@ -1,5 +1,5 @@
-//! The CPU engine: f32, bf16 where the machine multiplies it (`short`), and the storage rounding of bf16 and f16 in
-//! software; needs nothing but this machine.
+//! The CPU engine: f32, bf16 where the machine multiplies it (`short`, which also trains many streams of f32 where the
+//! machine has AMX), and the storage rounding of bf16 and f16 in software; needs nothing but this machine.
 //!
 //! Batch rows are split into slices (`geometry`), each of which runs a whole chunk, forward and backward, on one
 //! thread with no barrier in between (`forward`, `head`, `backward`). Three phases make a step: slices; weight

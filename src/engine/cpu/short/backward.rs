@@ -14,7 +14,7 @@ use super::forward::Sums;
 use super::lanes::{
     self, V, add, fma, high, less, load, low, mul, pair_at, parts, splat, store, store_pairs, sub,
 };
-use super::products::{Between, Pairs, Product, TILE, Tiles};
+use super::products::{Between, Pairs, Pieces, Product, Spread, TILE, Tiles};
 use super::{Sizes, Slice, Space, WIDTH, Weights};
 use crate::model::CellKind;
 
@@ -159,13 +159,17 @@ unsafe fn step<P: Product>(
         } else {
             let w = Tiles::dense::<P>(back.add(block * depth * P::PARTS * TILE));
             let pairs = Pairs { a: w, b: Tiles::dense::<P>(next), n: depth };
-            beside.turns = depth * P::PIECES;
             let sums = cells.sums[block % 2];
+            let mut beside = Spread::over::<P>(&mut beside, depth);
             P::sums::<false>(sums, WIDTH, Pairs::NONE, [pairs, Pairs::NONE], &mut beside);
         }
     }
     if !blocks.is_empty() {
         Beside::<P>::new(&cells, Some(blocks.end - 1), &mut transposing, 0).all();
+    }
+    // None, unless this thread had no block to do it beside.
+    while transposing.left() > 0 {
+        transposing.next();
     }
 }
 
@@ -379,15 +383,13 @@ impl Transposing {
 /// What is done while a block is multiplied, in small pieces: the cells of the block before it, and some transposing.
 struct Beside<'a, P> {
     cells: &'a Cells,
-    /// The next vector's unit, which of its unit's two, and the end of its block's units.
+    /// The next two units, which of their pieces is next, and the end of the block's units.
     unit: usize,
-    piece: usize,
+    step: usize,
     end: usize,
     transposing: &'a mut Transposing,
-    /// Pieces in all, done, and over how many turns.
-    items: usize,
-    turns: usize,
-    due: usize,
+    /// In all.
+    pieces: usize,
     d: [Gates; 2],
     of: PhantomData<P>,
 }
@@ -406,12 +408,10 @@ impl<'a, P: Product> Beside<'a, P> {
         Beside {
             cells,
             unit,
-            piece: 0,
+            step: 0,
             end,
-            items: (end - unit).div_ceil(2) * PIECES + some.min(transposing.left()),
+            pieces: (end - unit).div_ceil(2) * PIECES_OF_TWO + some.min(transposing.left()),
             transposing,
-            turns: 1,
-            due: 0,
             d: [[[splat(0.0); 2]; 4]; 2],
             of: PhantomData,
         }
@@ -422,47 +422,45 @@ impl<'a, P: Product> Beside<'a, P> {
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16,avx2,fma,f16c")]
     unsafe fn next(&mut self) {
         if self.unit >= self.end {
-            if self.transposing.left() > 0 {
-                self.transposing.next();
-            }
-            return;
+            return self.transposing.next();
         }
-        match self.piece {
+        match self.step {
             0 => self.cells.ahead(self.unit),
-            PIECES_LAST => {
+            LAST => {
                 self.cells.finish::<P>(self.unit, &self.d);
                 self.unit += 2;
-                self.piece = 0;
+                self.step = 0;
                 return;
             }
             _ => {}
         }
-        let (i, v) = (self.piece / 2, self.piece % 2);
+        let (i, v) = (self.step / 2, self.step % 2);
         self.cells.vector::<P>(self.unit + i, v, &mut self.d[i]);
-        self.piece += 1;
+        self.step += 1;
     }
 
     /// All at once.
     #[inline(always)]
     unsafe fn all(&mut self) {
-        for _ in 0..self.items {
+        for _ in 0..self.pieces {
             self.next();
         }
     }
 }
 
 /// Pieces of two units' cells: four vectors, and storing them.
-const PIECES: usize = 5;
-const PIECES_LAST: usize = PIECES - 1;
+const PIECES_OF_TWO: usize = 5;
+const LAST: usize = PIECES_OF_TWO - 1;
 
-impl<P: Product> Between for Beside<'_, P> {
+impl<P: Product> Pieces for Beside<'_, P> {
     #[inline(always)]
-    unsafe fn turn(&mut self) {
-        self.due += self.items;
-        while self.due >= self.turns {
-            self.due -= self.turns;
-            self.next();
-        }
+    fn pieces(&self) -> usize {
+        self.pieces
+    }
+
+    #[inline(always)]
+    unsafe fn piece(&mut self) {
+        self.next();
     }
 }
 

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::cells::{self, Four, Rows, State};
 use super::lanes::{self, V, high, load, low, pair as pair_of, pair_at, parts, splat, store, store_pairs};
-use super::products::{Between, Product, Split};
+use super::products::{Pieces, Product, Split};
 use super::{Sizes, Slice, WIDTH};
 use crate::model::CellKind;
 
@@ -56,19 +56,20 @@ impl Cells {
     #[inline(always)]
     pub unsafe fn whole<P: Product>(&self, block: usize, pair: usize) {
         let mut state = [[[splat(0.0); 2]; 2]; 4];
+        // Stages that the compiler knows, so that it puts them one behind the other.
         match self.cell {
             CellKind::Lstm => {
-                for stage in 0..6 {
+                for stage in 0..=cells::stages(CellKind::Lstm) {
                     self.pair::<P>(block, pair, stage, &mut state);
                 }
             }
             CellKind::Gru => {
-                for stage in 0..4 {
+                for stage in 0..=cells::stages(CellKind::Gru) {
                     self.pair::<P>(block, pair, stage, &mut state);
                 }
             }
             CellKind::Rnn => {
-                for stage in 0..2 {
+                for stage in 0..=cells::stages(CellKind::Rnn) {
                     self.pair::<P>(block, pair, stage, &mut state);
                 }
             }
@@ -147,7 +148,7 @@ impl Cells {
     }
 }
 
-/// What is done while a block is multiplied, in small pieces.
+/// What is done while a block is multiplied, in small pieces; nothing in bf16.
 pub struct Beside<'a, P> {
     cells: &'a Cells,
     /// The block that is multiplied.
@@ -160,11 +161,8 @@ pub struct Beside<'a, P> {
     pair: usize,
     stage: usize,
     /// Pieces in all, and done.
-    pub items: usize,
+    pieces: usize,
     done: usize,
-    /// Over how many turns, and what has added up.
-    turns: usize,
-    due: usize,
     state: State,
     of: PhantomData<P>,
 }
@@ -174,7 +172,7 @@ impl<'a, P: Product> Beside<'a, P> {
     pub unsafe fn new(cells: &'a Cells, block: usize, own: &Range<usize>, table: bool) -> Beside<'a, P> {
         let gathers = if table && block + 1 < own.end { 4 } else { 0 };
         let stages = cells::stages(cells.cell) + 1;
-        let pairs = if block > own.start { cells.per / 2 } else { 0 };
+        let pairs = if block > own.start && P::PARTS > 1 { cells.per / 2 } else { 0 };
         Beside {
             cells,
             block,
@@ -182,19 +180,11 @@ impl<'a, P: Product> Beside<'a, P> {
             stages,
             pair: 0,
             stage: 0,
-            items: gathers + pairs * stages,
+            pieces: gathers + pairs * stages,
             done: 0,
-            turns: 1,
-            due: 0,
             state: [[[splat(0.0); 2]; 2]; 4],
             of: PhantomData,
         }
-    }
-
-    /// Over `tiles` tiles of a product.
-    #[inline(always)]
-    pub fn over(&mut self, tiles: usize) {
-        self.turns = tiles * P::PIECES;
     }
 
     /// The next piece. A call, for one copy of it at each piece of a product would not fit into the instructions' cache.
@@ -216,20 +206,21 @@ impl<'a, P: Product> Beside<'a, P> {
     /// All at once.
     #[inline(always)]
     pub unsafe fn all(&mut self) {
-        while self.done < self.items {
+        while self.done < self.pieces {
             self.next();
         }
     }
 }
 
-impl<P: Product> Between for Beside<'_, P> {
+impl<P: Product> Pieces for Beside<'_, P> {
     #[inline(always)]
-    unsafe fn turn(&mut self) {
-        self.due += self.items;
-        while self.due >= self.turns {
-            self.due -= self.turns;
-            self.next();
-        }
+    fn pieces(&self) -> usize {
+        self.pieces
+    }
+
+    #[inline(always)]
+    unsafe fn piece(&mut self) {
+        self.next();
     }
 }
 
@@ -249,9 +240,6 @@ pub struct OutputPairs {
     /// The next unit, and their end.
     unit: usize,
     units: usize,
-    /// Over how many turns, and what has added up.
-    turns: usize,
-    due: usize,
 }
 
 impl OutputPairs {
@@ -259,12 +247,7 @@ impl OutputPairs {
     #[inline(always)]
     pub unsafe fn new(sizes: &Sizes, slice: &Slice, layer: usize, t: usize, to: *mut f32) -> OutputPairs {
         let from = slice.output(sizes.state, layer, t);
-        OutputPairs { from, to, unit: 0, units: sizes.units, turns: 1, due: 0 }
-    }
-
-    /// Over so many turns of products.
-    pub fn over(&mut self, turns: usize) {
-        self.turns = turns;
+        OutputPairs { from, to, unit: 0, units: sizes.units }
     }
 
     /// All at once.
@@ -287,13 +270,14 @@ impl OutputPairs {
     }
 }
 
-impl Between for OutputPairs {
+impl Pieces for OutputPairs {
     #[inline(always)]
-    unsafe fn turn(&mut self) {
-        self.due += self.units / 2;
-        while self.due >= self.turns {
-            self.due -= self.turns;
-            self.pair::<Split>();
-        }
+    fn pieces(&self) -> usize {
+        self.units / 2
+    }
+
+    #[inline(always)]
+    unsafe fn piece(&mut self) {
+        self.pair::<Split>();
     }
 }

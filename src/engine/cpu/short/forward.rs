@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::super::forward::{Part, Pass, drop_output, keep_cell_state, mask_state};
 use super::beside::{Beside, Cells, OutputPairs, staged};
 use super::lanes::{self, load, pair_at, parts, store_pairs};
-use super::products::{Pairs, Product, TILE, Tiles};
+use super::products::{Pairs, Product, Spread, TILE, Tiles};
 use super::{Operand, Sizes, Slice, Space, WIDTH, Weights};
 use crate::model::CellKind;
 
@@ -257,20 +257,15 @@ unsafe fn step<P: Product>(
         // What is no product is done while this block is multiplied: the cells of the one before, and the table's part of
         // the sums of the next one.
         let mut beside = Beside::<P>::new(&cells, block, &own, table);
-        if P::PARTS == 1 {
-            // The product of bf16 is over before that would pay.
-            beside.items = 0;
-        }
+        // The product of bf16 is over before that would pay: its cells come behind it.
+        let mut beside = Spread::over::<P>(&mut beside, if layer > 0 { inputs + k } else { k });
         if table {
-            beside.over(k);
             P::sums::<false>(z, WIDTH, Pairs::NONE, [recurrent, Pairs::NONE], &mut beside);
         } else if layer > 0 {
             let below = Pairs { a: Tiles::dense::<P>(w), b: Tiles::dense::<P>(input), n: inputs };
-            beside.over(inputs + k);
             P::sums::<false>(z, WIDTH, Pairs::NONE, [below, recurrent], &mut beside);
         } else if tiles == 0 {
             let ones = Pairs { a: Tiles::dense::<P>(w), b: Tiles::of_bf16(input), n: inputs };
-            beside.over(k);
             P::sums::<false>(z, WIDTH, ones, [recurrent, Pairs::NONE], &mut beside);
         } else {
             for (i, &tile) in present[..tiles].iter().enumerate() {
@@ -282,7 +277,6 @@ unsafe fn step<P: Product>(
                     P::block_of_bf16::<true>(z, WIDTH, a, b, 1);
                 }
             }
-            beside.over(k);
             P::sums::<true>(z, WIDTH, Pairs::NONE, [recurrent, Pairs::NONE], &mut beside);
         }
         if P::PARTS == 1 {

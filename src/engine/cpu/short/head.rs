@@ -7,7 +7,7 @@ use super::super::head::mask_of;
 use super::backward::into_layer;
 use super::beside::OutputPairs;
 use super::lanes::{add, load, splat, store};
-use super::products::{Between, Pairs, Product, TILE, Tiles};
+use super::products::{Between, Pairs, Product, Spread, TILE, Tiles};
 use super::softmax::Softmax;
 use super::{Sizes, Slice, Space, WIDTH, Weights};
 use crate::engine::IGNORE;
@@ -109,7 +109,7 @@ unsafe fn overlapped<P: Product>(pass: &Pass, weights: &Weights, slice: &Slice, 
     let input = part.room.map_or(&space.input, |room| &room.input).shared();
     let steps = part.share(pass.steps);
     let layer = pass.geo.shape.layers - 1;
-    let turns = sizes.units / 32 * (sizes.classes / 32) * P::PIECES;
+    let tiles = sizes.units / 32 * (sizes.classes / 32);
     if steps.is_empty() {
         return;
     }
@@ -121,7 +121,7 @@ unsafe fn overlapped<P: Product>(pass: &Pass, weights: &Weights, slice: &Slice, 
             products::<P>(&sizes, weights, input.cast(), z[t % 2], &mut ());
         } else {
             let mut before = softmax(t - 1);
-            before.over(turns);
+            let mut before = Spread::over::<P>(&mut before, tiles);
             products::<P>(&sizes, weights, input.cast(), z[t % 2], &mut before);
         }
         // What the one before sends down, beside the next one's pairs.
@@ -130,7 +130,7 @@ unsafe fn overlapped<P: Product>(pass: &Pass, weights: &Weights, slice: &Slice, 
         if t == steps.start {
             next.all::<P>();
         } else {
-            next.over(turns);
+            let mut next = Spread::over::<P>(&mut next, tiles);
             into_top::<P>(pass, &sizes, weights, slice, pairs, t - 1, &mut next);
         }
     }

@@ -132,6 +132,46 @@ impl Between for () {
     unsafe fn turn(&mut self) {}
 }
 
+/// Work in small pieces.
+pub trait Pieces {
+    /// How many there are.
+    fn pieces(&self) -> usize;
+
+    /// Does the next one.
+    ///
+    /// # Safety
+    /// The implementor's; called as often as there are pieces.
+    unsafe fn piece(&mut self);
+}
+
+/// Pieces of work, shared out over the turns of products.
+pub struct Spread<'a, W> {
+    work: &'a mut W,
+    pieces: usize,
+    turns: usize,
+    /// What has added up, in pieces times turns.
+    due: usize,
+}
+
+impl<'a, W: Pieces> Spread<'a, W> {
+    /// All of `work` over the turns of `tiles` tiles.
+    #[inline(always)]
+    pub fn over<P: Product>(work: &'a mut W, tiles: usize) -> Spread<'a, W> {
+        Spread { pieces: work.pieces(), work, turns: tiles * P::PIECES, due: 0 }
+    }
+}
+
+impl<W: Pieces> Between for Spread<'_, W> {
+    #[inline(always)]
+    unsafe fn turn(&mut self) {
+        self.due += self.pieces;
+        while self.due >= self.turns {
+            self.due -= self.turns;
+            self.work.piece();
+        }
+    }
+}
+
 /// The product.
 ///
 /// # Safety
@@ -386,76 +426,49 @@ macro_rules! product {
     };
 }
 
-// SAFETY: the assembler reads and writes what the contract covers, and no register but those it names.
-unsafe impl Product for Amx {
-    const PARTS: usize = 1;
-    const PIECES: usize = 1;
+/// A kind of products in tiles: parts, and what is done with each tile of `ones` and, in pieces, of `pairs`.
+macro_rules! in_tiles {
+    ($name:ident, $parts:literal, $pieces:literal, $ones:tt, $pairs:tt) => {
+        // SAFETY: the assembler reads and writes what the contract covers, and no register but those it names.
+        unsafe impl Product for $name {
+            const PARTS: usize = $parts;
+            const PIECES: usize = $pieces;
 
-    #[inline(always)]
-    unsafe fn begin() {
-        asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(nostack, preserves_flags, readonly));
-    }
+            #[inline(always)]
+            unsafe fn begin() {
+                asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(nostack, preserves_flags, readonly));
+            }
 
-    #[inline(always)]
-    unsafe fn sums<const ADD: bool>(
-        c: *mut f32,
-        stride: usize,
-        ones: Pairs,
-        pairs: [Pairs; 2],
-        between: &mut impl Between,
-    ) {
-        product!(c, stride, ones, pairs, between, [both_at!(0, 0)], [both_at!(0, 0)]);
-    }
+            #[inline(always)]
+            unsafe fn sums<const ADD: bool>(
+                c: *mut f32,
+                stride: usize,
+                ones: Pairs,
+                pairs: [Pairs; 2],
+                between: &mut impl Between,
+            ) {
+                product!(c, stride, ones, pairs, between, $ones, $pairs);
+            }
 
-    #[inline(always)]
-    unsafe fn end() {
-        asm!("tilerelease", options(nostack, nomem, preserves_flags));
-    }
+            #[inline(always)]
+            unsafe fn end() {
+                asm!("tilerelease", options(nostack, nomem, preserves_flags));
+            }
+        }
+    };
 }
+
+in_tiles!(Amx, 1, 1, [both_at!(0, 0)], [both_at!(0, 0)]);
 
 /// f32 by the same instruction: a number is the sum of three of bf16, exactly, and of the nine products of parts the six
 /// that are not below f32's own rounding are summed.
 pub struct Split;
 
-// SAFETY: as for `Amx`, whose tiles these are.
-unsafe impl Product for Split {
-    const PARTS: usize = 3;
-    const PIECES: usize = 6;
-
-    #[inline(always)]
-    unsafe fn begin() {
-        Amx::begin();
-    }
-
-    #[inline(always)]
-    unsafe fn sums<const ADD: bool>(
-        c: *mut f32,
-        stride: usize,
-        ones: Pairs,
-        pairs: [Pairs; 2],
-        between: &mut impl Between,
-    ) {
-        // Large by small, large by middle, and so on: with each pair of parts one operand stays.
-        product!(
-            c,
-            stride,
-            ones,
-            pairs,
-            between,
-            [both_at!(4096, 0), rows_at!(2048), rows_at!(0)],
-            [
-                both_at!(0, 4096),
-                columns_at!(2048),
-                rows_at!(2048),
-                columns_at!(0),
-                rows_at!(4096),
-                rows_at!(0)
-            ]
-        );
-    }
-
-    #[inline(always)]
-    unsafe fn end() {
-        Amx::end();
-    }
-}
+// Large by small, large by middle, and so on: with each pair of parts one operand stays.
+in_tiles!(
+    Split,
+    3,
+    6,
+    [both_at!(4096, 0), rows_at!(2048), rows_at!(0)],
+    [both_at!(0, 4096), columns_at!(2048), rows_at!(2048), columns_at!(0), rows_at!(4096), rows_at!(0)]
+);

@@ -7,7 +7,7 @@ use super::super::head::tiles;
 use super::super::math::exp;
 use super::super::simd::Avx512;
 use super::lanes::{self, V, add, load, mul, pair_at, parts, splat, store, store_pairs, sub};
-use super::products::{Between, Product, Split};
+use super::products::{Pieces, Product, Split};
 use super::{Slice, Space, WIDTH, Weights};
 use crate::engine::IGNORE;
 use std::arch::x86_64::_mm512_max_ps;
@@ -36,9 +36,6 @@ pub struct Softmax<'a> {
     /// Which pass over the classes, and from which class on.
     pass: usize,
     class: usize,
-    /// Pieces in all, over how many turns, and what has added up.
-    turns: usize,
-    due: usize,
 }
 
 impl<'a> Softmax<'a> {
@@ -71,27 +68,20 @@ impl<'a> Softmax<'a> {
             scale: [splat(0.0); 2],
             pass: 0,
             class: 0,
-            turns: 1,
-            due: 0,
         }
-    }
-
-    /// Over so many turns of products.
-    pub fn over(&mut self, turns: usize) {
-        self.turns = turns;
     }
 
     /// All at once.
     #[inline(always)]
     pub unsafe fn all<P: Product, const TRAIN: bool>(&mut self) {
         while self.pass < PASSES {
-            self.piece::<P, TRAIN>();
+            self.some_classes::<P, TRAIN>();
         }
     }
 
     /// Some classes of a pass over them: the largest logit; exponentials and their sum; gradients; their tiles.
     #[inline(always)]
-    unsafe fn piece<P: Product, const TRAIN: bool>(&mut self) {
+    unsafe fn some_classes<P: Product, const TRAIN: bool>(&mut self) {
         let (class, end) = (self.class, (self.class + CLASSES).min(self.vocab));
         match self.pass {
             0 => self.largest(class, end),
@@ -202,9 +192,7 @@ impl<'a> Softmax<'a> {
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16,avx2,fma,f16c")]
     unsafe fn next(&mut self) {
-        if self.pass < PASSES {
-            self.piece::<Split, true>();
-        }
+        self.some_classes::<Split, true>();
     }
 }
 
@@ -212,13 +200,14 @@ impl<'a> Softmax<'a> {
 const PASSES: usize = 4;
 
 /// Where numbers have parts.
-impl Between for Softmax<'_> {
+impl Pieces for Softmax<'_> {
     #[inline(always)]
-    unsafe fn turn(&mut self) {
-        self.due += PASSES * self.vocab.div_ceil(CLASSES);
-        while self.due >= self.turns {
-            self.due -= self.turns;
-            self.next();
-        }
+    fn pieces(&self) -> usize {
+        PASSES * self.vocab.div_ceil(CLASSES)
+    }
+
+    #[inline(always)]
+    unsafe fn piece(&mut self) {
+        self.next();
     }
 }
