@@ -210,7 +210,7 @@ impl Geometry {
     }
 
     /// Whether the short kernels' numbers have parts.
-    fn has_parts(&self) -> bool {
+    pub fn has_parts(&self) -> bool {
         self.short.is_some_and(|products| products.parts() > 1)
     }
 
@@ -245,7 +245,23 @@ impl Geometry {
 
     /// Whether weight gradients are the f32 kernels'.
     pub fn has_plain_gradients(&self) -> bool {
-        self.short.is_none() || self.has_parts()
+        self.short.is_none()
+    }
+
+    /// Whether the short kernels of bf16 sum the weights' gradients as the backward pass goes along, each slice its own sums: what is
+    /// multiplied comes out of the caches then. Where those hold the sums beside it; no layer's are more than this.
+    pub fn sums_along(&self) -> bool {
+        const MOST: usize = 768 << 10;
+        let ModelShape { hidden, layers, vocab, .. } = self.shape;
+        let (rows, columns) = (self.slots() * hidden, hidden.next_multiple_of(32));
+        let above = if layers > 1 { columns } else { 0 };
+        let floats = (rows * (columns + vocab.max(above))).max(vocab * columns);
+        self.short.is_some() && !self.has_parts() && 4 * floats <= MOST
+    }
+
+    /// Gate rows a unit of the short kernels: a GRU's n has two.
+    pub fn slots(&self) -> usize {
+        if self.shape.cell == CellKind::Rnn { 1 } else { 4 }
     }
 
     /// Rows of logits that a thread works on.
@@ -286,10 +302,13 @@ impl Geometry {
     }
 
     /// Elements of one time step of a layer's records, for slices of `width` streams. When a step's records have
-    /// been used in the backward pass, its gradient tiles are written over them.
+    /// been used in the backward pass, its gradient tiles, or its gate rows' gradients as f32 (of parts), are written over them.
     pub fn record_step(&self, width: usize) -> usize {
-        let tiles = self.tile_sets() * self.gate_panels() * self.isa.panel();
-        (self.units * self.record).max(tiles) * width
+        let rows = match self.has_parts() {
+            true => (self.slots() * self.shape.hidden).next_multiple_of(32),
+            false => self.tile_sets() * self.gate_panels() * self.isa.panel(),
+        };
+        (self.units * self.record).max(rows) * width
     }
 }
 

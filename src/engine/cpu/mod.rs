@@ -156,9 +156,10 @@ impl CpuEngine {
     }
 
     /// Memory for gradients, from the first time they are needed.
-    fn prepare_gradients(&mut self) -> Result<(), EngineError> {
-        if self.jobs.is_empty() {
-            self.jobs = Jobs::new(&self.geo)?;
+    fn prepare_gradients(&mut self, geo: &Geometry) -> Result<(), EngineError> {
+        let (pool, jobs) = (&self.pool, &mut self.jobs);
+        pool.install(|| jobs.fit(geo))?;
+        if self.grads.is_empty() {
             self.grads = zeros(self.params.len(), "gradients")?;
             self.squares = vec![0.0; self.params.len().div_ceil(BLOCK)];
         }
@@ -171,7 +172,7 @@ impl CpuEngine {
         let dropout = hyper.dropout > 0.0;
         let geo = &self.training_geo(chunk.streams);
         self.training.fit(geo, Use::Training { dropout }, chunk.streams, chunk.steps)?;
-        self.prepare_gradients()?;
+        self.prepare_gradients(geo)?;
         let weights = CpuEngine::training_weights(&self.split, geo, &self.weights);
         let predicted = chunk.predicted();
         let pass = Pass {
@@ -190,7 +191,7 @@ impl CpuEngine {
             profile.time(Stage::Slices, || training.run(Work::Train, &pass, chunk));
             profile.time(Stage::Gradients, || jobs.run(geo, &training.slices, chunk.steps, true));
             profile.time(Stage::Collect, || {
-                jobs.collect(geo, unscale, grads, true);
+                jobs.collect(geo, &training.slices, unscale, grads, true);
                 // Partial sums over fixed blocks, added in order: the same for any number of threads.
                 let sums = grads.par_chunks(BLOCK).zip(&mut *squares);
                 rayon::join(
@@ -457,7 +458,7 @@ impl Engine for CpuEngine {
         let geo = &self.training_geo(chunk.streams);
         self.training.fit(geo, Use::Training { dropout: false }, chunk.streams, chunk.steps)?;
         if backward {
-            self.prepare_gradients()?;
+            self.prepare_gradients(geo)?;
         }
         let weights = CpuEngine::training_weights(&self.split, geo, &self.weights);
         let pass = CpuEngine::pass(geo, weights, self.precision, chunk.steps);
@@ -468,7 +469,7 @@ impl Engine for CpuEngine {
             }
             training.run(Work::Layers, &pass, chunk);
             jobs.run(geo, &training.slices, chunk.steps, false);
-            jobs.collect(geo, 1.0, grads, false);
+            jobs.collect(geo, &training.slices, 1.0, grads, false);
             training.carry(geo, chunk.steps);
         });
         Ok(())

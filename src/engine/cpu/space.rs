@@ -84,7 +84,7 @@ pub struct Room {
     pub class_pairs: Buffer,
     /// The short kernels' of f32: one step's state as pairs [units/32][parts][16][W].
     pub input: Buffer,
-    /// The short kernels' of bf16: one step's gate gradients as pairs of streams, four rows a unit.
+    /// The short kernels': one step's gate gradients as pairs of streams or, where numbers have parts, as f32.
     pub gradients: Buffer,
 }
 
@@ -98,7 +98,7 @@ impl Room {
             characters: zeros(geo.classes / 2 * width * parts.min(1))?,
             class_pairs: zeros(geo.classes / 2 * width * parts)?,
             input: zeros(if parts > 1 { geo.units / 2 * width * parts } else { 0 })?,
-            gradients: zeros(if parts == 1 { 4 * geo.units * width / 2 } else { 0 })?,
+            gradients: zeros(geo.slots() * geo.units * width * parts.min(2) / 2)?,
         })
     }
 }
@@ -132,6 +132,7 @@ impl Slice {
         let record = geo.record_step(width);
         // The short kernels of bf16 have records, gate gradients and tiles of their own.
         let own = geo.has_plain_gradients();
+        let records = own || geo.has_parts();
         let if_ = |condition: bool, n: usize| if condition { n } else { 0 };
         let zeros = |n| Buffer::zeros(n, "activations of a chunk");
         let cells = if_(geo.shape.cell.has_cell_state(), rows);
@@ -144,7 +145,7 @@ impl Slice {
                     c_before: zeros(cells)?,
                     dropped: zeros(if_(dropout, steps * rows))?,
                     mask: zeros(if_(dropout, steps * rows))?,
-                    records: zeros(if_(own && training, steps * record))?,
+                    records: zeros(if_(records && training, steps * record))?,
                 })
             })
             .collect::<Result<_, EngineError>>()?;

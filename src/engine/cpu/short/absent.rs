@@ -59,6 +59,12 @@ impl Space {
     pub fn new(geo: &Geometry, _: bool, _: bool, _: usize) -> Result<Space, EngineError> {
         none(geo)
     }
+
+    /// Of no slice.
+    #[cfg(test)]
+    pub fn fill(&mut self, _: f32) {
+        match *self {}
+    }
 }
 
 impl Job {
@@ -99,6 +105,53 @@ pub fn collect_layers(geo: &Geometry, _: &[Job], _: f32, _: &mut [f32]) {
 
 /// From none.
 pub fn collect_head(geo: &Geometry, _: &[Job], _: f32, _: &mut [f32]) {
+    none(geo)
+}
+
+/// There are none.
+#[derive(Debug)]
+pub enum Group {}
+
+impl Group {
+    /// Of no product.
+    #[cfg(test)]
+    pub fn fill(&mut self, _: f32) {
+        match *self {}
+    }
+
+    /// Of no product.
+    pub fn is_head(&self) -> bool {
+        match *self {}
+    }
+}
+
+/// Of no model.
+pub fn groups(geo: &Geometry, _: usize) -> Result<Vec<Group>, EngineError> {
+    none(geo)
+}
+
+/// On none.
+pub fn run_group(_: &Geometry, _: &[Slice], _: usize, group: &mut Group) {
+    match *group {}
+}
+
+/// From none.
+pub fn collect_layers_of_parts(geo: &Geometry, _: &[Group], _: f32, _: &mut [f32]) {
+    none(geo)
+}
+
+/// From none.
+pub fn collect_head_of_parts(geo: &Geometry, _: &[Group], _: f32, _: &mut [f32]) {
+    none(geo)
+}
+
+/// From none.
+pub fn collect_layers_along(geo: &Geometry, _: &[Slice], _: f32, _: &mut [f32]) {
+    none(geo)
+}
+
+/// From none.
+pub fn collect_head_along(geo: &Geometry, _: &[Slice], _: f32, _: &mut [f32]) {
     none(geo)
 }
 

@@ -23,7 +23,7 @@ pub unsafe fn forward<P: Product>(pass: &Pass, weights: &Weights, slice: &Slice,
     let training = slice.record_stride > 0;
     let rows = geo.units * WIDTH;
     let own = Own::of(&sizes, geo.shape.hidden, part);
-    if training && P::PARTS == 1 {
+    if training && space.one_hot.len() > 0 {
         one_hot(&sizes, slice, part.share(pass.steps), space.one_hot.shared());
     }
     for layer in 0..geo.shape.layers {

@@ -86,6 +86,16 @@ pub unsafe fn row(a: V, b: V) -> V {
     std::mem::transmute(_mm512_cvtne2ps_pbh(b, a))
 }
 
+/// The same where all lanes are numbers of bf16.
+#[inline(always)]
+pub unsafe fn join_row(a: V, b: V) -> V {
+    let words = _mm512_set_epi16(
+        63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29, 27, 25, 23, 21, 19, 17, 15,
+        13, 11, 9, 7, 5, 3, 1,
+    );
+    _mm512_castsi512_ps(_mm512_permutex2var_epi16(_mm512_castps_si512(a), words, _mm512_castps_si512(b)))
+}
+
 /// The low halves of pairs as f32.
 #[inline(always)]
 pub unsafe fn low(pairs: V) -> V {
@@ -140,6 +150,16 @@ pub unsafe fn store_pairs<P: Product>(to: *mut f32, a: [V; 3], b: [V; 3]) {
     }
 }
 
+/// Stores a row's thirty-two streams for the weight gradients: as sixteen pairs or, where numbers have parts, as they are.
+#[inline(always)]
+pub unsafe fn store_row<P: Product>(rows: *mut f32, at: usize, x: [V; 2]) {
+    if P::PARTS == 1 {
+        return store(rows.wrapping_add(at * 16), row(x[0], x[1]));
+    }
+    store(rows.wrapping_add(at * 32), x[0]);
+    store(rows.wrapping_add(at * 32 + 16), x[1]);
+}
+
 /// Where the pair of row `row` is in tiles of pairs [rows/32][parts][16][32].
 #[inline(always)]
 pub fn pair_at<P: Product>(row: usize) -> usize {
@@ -153,7 +173,10 @@ pub unsafe fn transpose16(from: *const f32, from_stride: usize, to: *mut f32, to
     for i in 0..16 {
         rows[i] = load(from.add(i * from_stride));
     }
-    store_transposed(rows, to, to_stride);
+    let columns = transposed(rows);
+    for j in 0..16 {
+        store(to.add(j * to_stride), columns[j]);
+    }
 }
 
 /// `to[j * stride + i] = from[rows[i] * width + j]` for i, j below 16.
@@ -163,12 +186,15 @@ pub unsafe fn gather16(from: *const f32, width: usize, rows: *const i32, to: *mu
     for i in 0..16 {
         all[i] = load(from.add(*rows.add(i) as usize * width));
     }
-    store_transposed(all, to, stride);
+    let columns = transposed(all);
+    for j in 0..16 {
+        store(to.add(j * stride), columns[j]);
+    }
 }
 
-/// `to[j * to_stride + i] = rows[i][j]`
+/// The columns of sixteen rows.
 #[inline(always)]
-unsafe fn store_transposed(rows: [V; 16], to: *mut f32, to_stride: usize) {
+pub unsafe fn transposed(rows: [V; 16]) -> [V; 16] {
     let mut twos = rows;
     for i in 0..8 {
         twos[2 * i] = _mm512_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
@@ -183,14 +209,16 @@ unsafe fn store_transposed(rows: [V; 16], to: *mut f32, to_stride: usize) {
         }
     }
     // fours[4i + c] holds in its group q of four lanes rows 4i to 4i + 3 of column 4q + c.
+    let mut columns = twos;
     for c in 0..4 {
         let a = _mm512_shuffle_f32x4::<0x88>(fours[c], fours[4 + c]);
         let b = _mm512_shuffle_f32x4::<0xdd>(fours[c], fours[4 + c]);
         let d = _mm512_shuffle_f32x4::<0x88>(fours[8 + c], fours[12 + c]);
         let e = _mm512_shuffle_f32x4::<0xdd>(fours[8 + c], fours[12 + c]);
-        store(to.add(c * to_stride), _mm512_shuffle_f32x4::<0x88>(a, d));
-        store(to.add((8 + c) * to_stride), _mm512_shuffle_f32x4::<0xdd>(a, d));
-        store(to.add((4 + c) * to_stride), _mm512_shuffle_f32x4::<0x88>(b, e));
-        store(to.add((12 + c) * to_stride), _mm512_shuffle_f32x4::<0xdd>(b, e));
+        columns[c] = _mm512_shuffle_f32x4::<0x88>(a, d);
+        columns[8 + c] = _mm512_shuffle_f32x4::<0xdd>(a, d);
+        columns[4 + c] = _mm512_shuffle_f32x4::<0x88>(b, e);
+        columns[12 + c] = _mm512_shuffle_f32x4::<0xdd>(b, e);
     }
+    columns
 }

@@ -2,8 +2,8 @@
 //! every operand of a product kept as bf16 pairs in the order in which tiles are read.
 //!
 //! They serve bf16, and on AMX the passes of f32 over many streams as well, each of whose numbers is three of bf16
-//! ([`products::Split`]): where that is so, operands of the passes have three parts, but what cells keep, states and
-//! gradients are f32, in the f32 kernels' places and order, and those sum the weights' gradients.
+//! ([`products::Split`]): where that is so, operands of products have three parts, but what cells keep, states and
+//! gradients are f32 in memory.
 //!
 //! A slice is 32 streams wide. Operands are pairs along the summed index: h along units, gate gradients along gate
 //! rows, and for the weight gradients along streams. All are 32 rows or columns at a time, padded with zeros.
@@ -12,13 +12,18 @@
 
 #![allow(unsafe_code)]
 
+mod along;
 mod backward;
 mod beside;
 mod cells;
+mod collect;
 mod forward;
+mod gates;
 mod gradient;
+mod gradient_parts;
 mod head;
 mod lanes;
+mod operands;
 mod products;
 mod softmax;
 mod weights;
@@ -31,7 +36,12 @@ use super::profile::Pass as Timed;
 use super::space::Slice;
 use crate::engine::{EngineError, LayerActivations};
 use crate::model::CellKind;
+use along::Along;
+pub use collect::{head as collect_head_along, layers as collect_layers_along};
 pub use gradient::{Job, collect_head, collect_layers, jobs};
+pub use gradient_parts::{
+    Group, collect_head as collect_head_of_parts, collect_layers as collect_layers_of_parts, groups,
+};
 pub use products::Products;
 use products::{Amx, Dot, Product, Split};
 pub use weights::Weights;
@@ -59,6 +69,8 @@ pub struct Sizes {
     pub parts: usize,
     /// f32 of one step's state [units][W], padded as [`Geometry::units`].
     pub state: usize,
+    /// See [`Geometry::sums_along`].
+    pub sums_along: bool,
 }
 
 impl Sizes {
@@ -80,6 +92,7 @@ impl Sizes {
             record,
             parts,
             state: geo.units * WIDTH,
+            sums_along: geo.sums_along(),
         }
     }
 
@@ -91,6 +104,16 @@ impl Sizes {
     /// u32 of one step's state as pairs of streams.
     fn streams(&self) -> usize {
         self.columns * WIDTH / 2
+    }
+
+    /// u32 of a row's streams for the weight gradients: pairs; where numbers have parts, f32 that are brought into pairs later.
+    fn row(&self) -> usize {
+        if self.parts > 1 { WIDTH } else { WIDTH / 2 }
+    }
+
+    /// u32 of one step's logits' gradients for the weight gradients.
+    fn stream_classes(&self) -> usize {
+        self.classes * self.row()
     }
 
     /// The place of step `t` among a state's pairs: where numbers have parts, the next step alone reads them.
@@ -116,7 +139,7 @@ impl Sizes {
 
 /// One form of a state over time: for the products of the passes, and for the weight gradients. Where numbers have parts,
 /// these are half as large again as f32, of which there is enough to write as it is: pairs are of two steps, there are no
-/// streams, and whoever needs them later makes them from f32.
+/// streams, and whoever needs them later makes them from f32 ([`operands`]).
 #[derive(Debug)]
 pub struct Operand {
     /// [T][units/32][parts][16][W]; see [`Sizes::slot`].
@@ -152,10 +175,12 @@ pub struct Space {
     gates: Buffer,
     /// Logits' gradients of one step as pairs along classes [classes/32][parts][16][W].
     class_pairs: Buffer,
-    /// Logits' gradients as pairs of streams [T][classes][16]; empty where numbers have parts.
+    /// Logits' gradients as pairs of streams [T][classes][16]; where numbers have parts as f32 [T][classes][W].
     class_streams: Buffer,
     /// A state's rows as pairs of streams, on their way into columns [columns][16]; the row behind the units is ones.
     stage: Buffer,
+    /// Where weight gradients are summed along the backward pass.
+    along: Option<Along>,
 }
 
 /// Two bf16 ones.
@@ -195,9 +220,19 @@ impl Space {
             input: zeros(if_(parts, sizes.pairs()))?,
             gates: zeros(if_(training, 2 * sizes.gates()))?,
             class_pairs: zeros(if_(training, sizes.classes / 2 * WIDTH * sizes.parts))?,
-            class_streams: zeros(if_(training && !parts, steps * sizes.classes * WIDTH / 2))?,
+            class_streams: zeros(if_(training, steps * sizes.stream_classes()))?,
             stage,
+            along: match training && sizes.sums_along {
+                true => Some(Along::new(geo, &sizes)?),
+                false => None,
+            },
         })
+    }
+
+    /// All sums along the backward pass `value`.
+    #[cfg(test)]
+    pub fn fill(&mut self, value: f32) {
+        self.along.iter_mut().for_each(|along| along.fill(value));
     }
 
     /// A layer's records, and u32 from a step's to the next's.
@@ -245,10 +280,10 @@ unsafe fn slice<P: Product>(
                 head::losses::<P, true>(pass, weights, slice, space, part);
                 part.meet();
                 slice.clock.lap(Timed::Head, part);
-                backward::backward::<P>(pass, weights, slice, space, part);
+                backward::backward::<P>(pass, weights, slice, space, part, true);
                 slice.clock.lap(Timed::Backward, part);
             }
-            Work::Layers => backward::backward::<P>(pass, weights, slice, space, part),
+            Work::Layers => backward::backward::<P>(pass, weights, slice, space, part, false),
             Work::Evaluate => head::losses::<P, false>(pass, weights, slice, space, part),
             Work::Logits if part.rank == 0 => {
                 let t = pass.steps - 1;
@@ -273,10 +308,17 @@ macro_rules! entrances {
             }
 
             #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16,avx2,fma,f16c")]
-            #[allow(dead_code)] // Of f32 in parts the weights' gradients are the f32 kernels'.
+            #[allow(dead_code)] // Not of f32 in parts, which alone has the other.
             pub unsafe fn gradient(geo: &Geometry, slices: &[Slice], steps: usize, job: &mut Job) {
                 // SAFETY: the caller's.
                 unsafe { gradient::run::<$P>(geo, slices, steps, job) }
+            }
+
+            #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16,avx2,fma,f16c")]
+            #[allow(dead_code)]
+            pub unsafe fn gradient_of_parts(geo: &Geometry, slices: &[Slice], steps: usize, group: &mut Group) {
+                // SAFETY: the caller's.
+                unsafe { gradient_parts::run::<$P>(geo, slices, steps, group) }
             }
         })+
     };
@@ -314,6 +356,13 @@ pub fn run_gradient(geo: &Geometry, slices: &[Slice], steps: usize, job: &mut Jo
             _ => dot::gradient(geo, slices, steps, job),
         }
     }
+}
+
+/// Runs a group of f32 in parts over slices that have been trained on.
+pub fn run_group(geo: &Geometry, slices: &[Slice], steps: usize, group: &mut Group) {
+    assert!(slices.iter().all(|s| steps <= s.steps && s.short.is_some()), "slices for training");
+    // SAFETY: as in `run_part`.
+    unsafe { split::gradient_of_parts(geo, slices, steps, group) }
 }
 
 /// What the first lane of a slice did, from what its passes left: `Engine::tap`. In bf16.

@@ -3,12 +3,11 @@
 #![allow(unsafe_op_in_unsafe_fn)] // As in `forward.rs`.
 
 use super::super::forward::Pass;
-use super::super::head::tiles;
 use super::super::math::exp;
 use super::super::simd::Avx512;
-use super::lanes::{self, V, add, load, mul, pair_at, parts, splat, store, store_pairs, sub};
+use super::lanes::{V, add, load, mul, pair_at, parts, splat, store, store_pairs, store_row, sub};
 use super::products::{Pieces, Product, Split};
-use super::{Slice, Space, WIDTH, Weights};
+use super::{Sizes, Slice, Space, WIDTH, Weights};
 use crate::engine::IGNORE;
 use std::arch::x86_64::_mm512_max_ps;
 
@@ -21,11 +20,9 @@ pub struct Softmax<'a> {
     bias: *const f32,
     /// Logits without bias, then their exponentials, then gradients [classes][W].
     z: *mut f32,
-    /// Gradients as pairs of classes, as pairs of streams (of bf16), as tiles (of f32).
+    /// Gradients as pairs of classes; rows for the weight gradients.
     pairs: *mut f32,
-    streams: *mut f32,
-    tiles: *mut f32,
-    panel: usize,
+    rows: *mut f32,
     vocab: usize,
     t: usize,
     /// d(mean loss)/d(logit) is scaled by it.
@@ -50,16 +47,14 @@ impl<'a> Softmax<'a> {
         t: usize,
     ) -> Softmax<'a> {
         let geo = pass.geo;
-        let panel = geo.isa.panel();
-        let classes = geo.shape.vocab.next_multiple_of(32);
+        let sizes = Sizes::new(geo);
+        let rows = space.class_streams.shared().wrapping_add(t * sizes.stream_classes());
         Softmax {
             slice,
             bias: weights.head_bias.ptr(),
             z,
             pairs,
-            streams: space.class_streams.shared().wrapping_add(t * classes * WIDTH / 2),
-            tiles: slice.class_tiles.shared().wrapping_add(t * geo.class_panels() * panel * WIDTH),
-            panel,
+            rows,
             vocab: geo.shape.vocab,
             t,
             gradient_scale: pass.gradient_scale,
@@ -79,7 +74,7 @@ impl<'a> Softmax<'a> {
         }
     }
 
-    /// Some classes of a pass over them: the largest logit; exponentials and their sum; gradients; their tiles.
+    /// Some classes of a pass over them: the largest logit; exponentials and their sum; gradients.
     #[inline(always)]
     unsafe fn some_classes<P: Product, const TRAIN: bool>(&mut self) {
         let (class, end) = (self.class, (self.class + CLASSES).min(self.vocab));
@@ -87,9 +82,6 @@ impl<'a> Softmax<'a> {
             0 => self.largest(class, end),
             1 => self.exponentials(class, end),
             2 if TRAIN => self.gradients::<P>(class, end),
-            3 if TRAIN && P::PARTS > 1 => {
-                tiles::<Avx512>(self.tiles, self.z, class..end, WIDTH, self.panel);
-            }
             _ => {}
         }
         self.class = end;
@@ -178,12 +170,7 @@ impl<'a> Softmax<'a> {
                 store_pairs::<P>(at, parts::<P>(d[0][v]), parts::<P>(d[1][v]));
             }
             for i in 0..2 {
-                if P::PARTS == 1 {
-                    store(self.streams.add((class + i) * 16), lanes::row(d[i][0], d[i][1]));
-                } else if i < n {
-                    store(self.z.add((class + i) * WIDTH), d[i][0]);
-                    store(self.z.add((class + i) * WIDTH + 16), d[i][1]);
-                }
+                store_row::<P>(self.rows, class + i, d[i]);
             }
         }
     }
@@ -197,7 +184,7 @@ impl<'a> Softmax<'a> {
 }
 
 /// Passes over the classes.
-const PASSES: usize = 4;
+const PASSES: usize = 3;
 
 /// Where numbers have parts.
 impl Pieces for Softmax<'_> {
