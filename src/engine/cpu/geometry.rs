@@ -196,17 +196,21 @@ impl Geometry {
         Some(Geometry::of(shape, isa, Some(products))).filter(|geo| geo.splits(usize::MAX))
     }
 
-    /// Whether it trains so many streams: two slices or more (the threads of one would have to pass on half as many bytes again
-    /// as in f32), of models of 64 units or more; a GRU, which has four rows a unit here and three elsewhere, of one layer of
-    /// up to 256. Measured on Sapphire Rapids. It may depend on nothing but the streams and the model: sums have another
-    /// order than elsewhere.
+    /// Whether it trains so many streams: more than one slice of sixteen, for the threads of one would have to pass on half as
+    /// many bytes again as in f32, of models from 64 units on (a tanh network 96). Slices of sixteen, of no more than 32 streams,
+    /// use weights half as often: models from 96 units on whose weights stay in the second-level cache. Measured on Sapphire
+    /// Rapids. It may depend on nothing but the streams and the model: sums have another order than elsewhere.
     pub fn splits(&self, streams: usize) -> bool {
         let ModelShape { cell, hidden, layers, .. } = self.shape;
+        let lanes = self.isa.lanes();
         let pays = match cell {
-            CellKind::Gru => layers == 1 && (64..=256).contains(&hidden),
-            CellKind::Lstm | CellKind::Rnn => hidden >= 64,
+            CellKind::Lstm | CellKind::Gru => hidden >= 64,
+            CellKind::Rnn => hidden >= 96,
         };
-        self.has_parts() && pays && streams > 2 * self.isa.lanes()
+        // A GRU's weights are for four rows where it has three.
+        let inputs = if cell == CellKind::Gru && layers > 1 { 2 * hidden } else { hidden };
+        let few = hidden >= 96 && self.slots() * hidden * inputs <= 512 * 512;
+        self.has_parts() && pays && (streams > 2 * lanes || streams > lanes && few)
     }
 
     /// Whether the short kernels' numbers have parts.
@@ -264,15 +268,16 @@ impl Geometry {
         if self.shape.cell == CellKind::Rnn { 1 } else { 4 }
     }
 
-    /// Rows of logits that a thread works on.
-    pub fn logits(&self) -> usize {
-        if self.has_parts() { 2 * self.classes } else { self.classes }
+    /// f32 of logits that a thread works on, for slices of `width` streams.
+    pub fn logits(&self, width: usize) -> usize {
+        if self.has_parts() { 2 * self.classes * 32 } else { self.classes * width }
     }
 
     /// NV: vectors a slice. It may depend on the batch alone, never on the number of threads: it decides the order in
     /// which weight gradients are summed.
     pub fn vectors(&self, streams: usize) -> usize {
-        if self.short.is_some() || streams > 2 * self.isa.lanes() { self.most_vectors() } else { 1 }
+        let tiles = self.short.is_some() && !self.has_parts();
+        if tiles || streams > 2 * self.isa.lanes() { self.most_vectors() } else { 1 }
     }
 
     /// The most vectors that a slice can have.

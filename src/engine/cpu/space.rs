@@ -60,7 +60,8 @@ pub struct Slice {
     pub direct: Buffer,
     /// Cell state's gradient [units][W].
     pub dc: Buffer,
-    /// Logits, then their gradients, of one step [classes][W]; of two where the short kernels have numbers in parts.
+    /// Logits, then their gradients, of one step [classes][W]; of two [classes][32] where the short kernels have numbers in
+    /// parts.
     pub logits: Buffer,
     /// Tiles of the logits' gradients [T][panel][W][PW].
     pub class_tiles: Buffer,
@@ -76,7 +77,8 @@ pub struct Slice {
 #[derive(Debug)]
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // No short kernels there.
 pub struct Room {
-    /// Logits, then their gradients, of one step [classes][W]; of two where the short kernels have numbers in parts.
+    /// Logits, then their gradients, of one step [classes][W]; of two [classes][32] where the short kernels have numbers in
+    /// parts.
     pub logits: Buffer,
     /// The short kernels': one step's characters, one-hot as pairs [classes/2][W].
     pub characters: Buffer,
@@ -94,7 +96,7 @@ impl Room {
         let zeros = |n| Buffer::zeros(n, "what a thread works on");
         let parts = geo.short.map_or(0, Products::parts);
         Ok(Room {
-            logits: zeros(geo.logits() * width)?,
+            logits: zeros(geo.logits(width))?,
             characters: zeros(geo.classes / 2 * width * parts.min(1))?,
             class_pairs: zeros(geo.classes / 2 * width * parts)?,
             input: zeros(if parts > 1 { geo.units / 2 * width * parts } else { 0 })?,
@@ -167,11 +169,11 @@ impl Slice {
             dg_input: zeros(if_(own && training && geo.tile_sets() == 2, 2 * gates))?,
             direct: zeros(if_(training && geo.tile_sets() == 2, rows))?,
             dc: zeros(if_(training, cells))?,
-            logits: zeros(geo.logits() * width)?,
+            logits: zeros(geo.logits(width))?,
             class_tiles: zeros(if_(own && training, steps * geo.class_panels() * geo.isa.panel() * width))?,
             losses: zeros(steps * width)?,
             short: match geo.short {
-                Some(_) => Some(short::Space::new(geo, training, dropout, steps)?),
+                Some(_) => Some(short::Space::new(geo, width, (training, dropout), steps)?),
                 None => None,
             },
             clock: Clock::default(),

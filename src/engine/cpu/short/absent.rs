@@ -56,7 +56,7 @@ impl Weights {
 
 impl Space {
     /// Of no slice.
-    pub fn new(geo: &Geometry, _: bool, _: bool, _: usize) -> Result<Space, EngineError> {
+    pub fn new(geo: &Geometry, _: usize, _: (bool, bool), _: usize) -> Result<Space, EngineError> {
         none(geo)
     }
 

@@ -11,9 +11,9 @@ use super::super::head::mask_of;
 use super::along::{GROUP, Pending};
 use super::forward::Sums;
 use super::gates::{Cells, Gates};
-use super::lanes::{load, mul, splat, store};
-use super::products::{Between, Pairs, Pieces, Product, Spread, TILE, Tiles};
-use super::{Sizes, Slice, Space, WIDTH, Weights};
+use super::lanes::{self, load, mul, splat, store};
+use super::products::{Between, Pairs, Pieces, Product, ROW, Spread, TILE, Tiles};
+use super::{Sizes, Slice, Space, Weights};
 
 /// After the forward pass and, where that is done, the head with `TRAIN`: leaves the gate gradients of all layers for the
 /// weights' gradients, or these.
@@ -27,9 +27,9 @@ pub unsafe fn backward<P: Product>(
     head: bool,
 ) {
     let geo = pass.geo;
-    let sizes = Sizes::new(geo);
+    let sizes = Sizes::of::<P>(geo);
     let hidden = geo.shape.hidden;
-    let rows = pass.geo.units * WIDTH;
+    let rows = pass.geo.units * P::WIDTH;
     let own = part.share(sizes.units / 32);
     // Where its gate rows for the weight gradients begin, and how many numbers they are.
     let (a_unit, units) = (sizes.slots * sizes.row(), own.start * 32..(own.end * 32).min(hidden));
@@ -40,7 +40,7 @@ pub unsafe fn backward<P: Product>(
         let head = head && layer + 1 == geo.shape.layers;
         let classes = part.share(if head { sizes.classes / 32 } else { 0 });
         if slice.dc.len() > 0 {
-            let (at, n) = (own.start * 32 * WIDTH, own.len() * 32 * WIDTH);
+            let (at, n) = (own.start * 32 * P::WIDTH, own.len() * 32 * P::WIDTH);
             std::slice::from_raw_parts_mut(slice.dc.shared().add(at), n).fill(0.0);
         }
         for t in (0..pass.steps).rev() {
@@ -90,15 +90,37 @@ pub unsafe fn into_layer<P: Product>(
     mask: *const f32,
     between: &mut impl Between,
 ) {
+    // Written before they are read.
+    let mut sums = MaybeUninit::<[Sums; 2]>::uninit();
+    let sums = sums.as_mut_ptr().cast::<f32>();
     for block in blocks.clone() {
         let w = Tiles::dense::<P>(w.cast::<u32>().add(block * depth * P::PARTS * TILE));
-        let pairs = Pairs { a: w, b: Tiles::dense::<P>(d.cast()), n: depth };
-        P::sums::<false>(out.add(block * 32 * WIDTH), WIDTH, Pairs::NONE, [pairs, Pairs::NONE], between);
+        let pairs = [Pairs { a: w, b: Tiles::columns::<P>(d.cast()), n: depth }, Pairs::NONE];
+        if P::VECTORS == 2 {
+            P::sums::<false>(out.add(block * 32 * P::WIDTH), ROW, Pairs::NONE, pairs, between);
+            continue;
+        }
+        P::sums::<false>(sums.add(block % 2 * 32 * ROW), ROW, Pairs::NONE, pairs, between);
+        if block > blocks.start {
+            add_up::<P>(sums, block - 1, out);
+        }
+    }
+    if P::VECTORS == 1 && !blocks.is_empty() {
+        add_up::<P>(sums, blocks.end - 1, out);
     }
     if !mask.is_null() {
-        for i in (blocks.start * 32 * WIDTH..blocks.end * 32 * WIDTH).step_by(16) {
+        for i in (blocks.start * 32 * P::WIDTH..blocks.end * 32 * P::WIDTH).step_by(16) {
             store(out.add(i), mul(load(out.add(i)), load(mask.add(i))));
         }
+    }
+}
+
+/// What a block's sums add up to, into `out` [units][W]; `sums` are those of even and of odd blocks.
+#[inline(always)]
+unsafe fn add_up<P: Product>(sums: *const f32, block: usize, out: *mut f32) {
+    for row in 0..32 {
+        let sum = lanes::sum::<P>(sums.add((block % 2 * 32 + row) * ROW), 0);
+        store(out.add((block * 32 + row) * P::WIDTH), sum);
     }
 }
 
@@ -116,7 +138,7 @@ unsafe fn step<P: Product>(
     to: *mut f32,
 ) {
     let geo = pass.geo;
-    let rows = geo.units * WIDTH;
+    let rows = geo.units * P::WIDTH;
     let last = t + 1 == pass.steps;
     let (records, record_stride) = space.records::<P>(sizes, slice, layer);
     let records = records.add(t * record_stride);
@@ -134,14 +156,14 @@ unsafe fn step<P: Product>(
         cut: !last && slice.any_reset[t + 1],
         here_reset: slice.any_reset[t],
         first: t == 0,
-        keep_next: slice.keep.ptr().wrapping_add((t + 1) * WIDTH),
-        keep_here: slice.keep.ptr().add(t * WIDTH),
+        keep_next: slice.keep.ptr().wrapping_add((t + 1) * P::WIDTH),
+        keep_here: slice.keep.ptr().add(t * P::WIDTH),
         h_before: slice.h_before(rows, layer, t),
         h_after: slice.layers[layer].h.ptr().add((t + 1) * rows),
         c_before: slice.layers[layer].c_before.ptr(),
         records,
         records_before,
-        sums: [even, even.wrapping_add(32 * WIDTH)],
+        sums: [even, even.wrapping_add(32 * ROW)],
         dx: slice.dx.ptr().add(t * rows),
         direct: slice.direct.shared(),
         dc: slice.dc.shared(),
@@ -163,11 +185,11 @@ unsafe fn step<P: Product>(
             continue;
         }
         let w = Tiles::dense::<P>(back.add(block * depth * P::PARTS * TILE));
-        let pairs = Pairs { a: w, b: Tiles::dense::<P>(next), n: depth };
+        let pairs = Pairs { a: w, b: Tiles::columns::<P>(next), n: depth };
         let sums = cells.sums[block % 2];
         let tiles = pending.as_ref().map_or(0, |pending| pending.tiles(products));
         let mut beside = Spread::over::<P>(&mut beside, depth + tiles);
-        P::sums::<false>(sums, WIDTH, Pairs::NONE, [pairs, Pairs::NONE], &mut beside);
+        P::sums::<false>(sums, ROW, Pairs::NONE, [pairs, Pairs::NONE], &mut beside);
         if let Some(pending) = pending {
             for _ in 0..products {
                 pending.next::<P>(&mut beside);
@@ -194,7 +216,7 @@ struct Beside<'a, P> {
     /// The next two units, and which of their pieces is next.
     unit: usize,
     step: usize,
-    /// In all.
+    /// In all: each vector of two units, and storing them.
     pieces: usize,
     d: [Gates; 2],
     of: PhantomData<P>,
@@ -210,7 +232,7 @@ impl<'a, P: Product> Beside<'a, P> {
             cells,
             unit,
             step: 0,
-            pieces: (end - unit).div_ceil(2) * PIECES_OF_TWO,
+            pieces: (end - unit).div_ceil(2) * (2 * P::VECTORS + 1),
             d: [[[splat(0.0); 2]; 4]; 2],
             of: PhantomData,
         }
@@ -221,8 +243,8 @@ impl<'a, P: Product> Beside<'a, P> {
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16,avx2,fma,f16c")]
     unsafe fn next(&mut self) {
         match self.step {
-            0 => self.cells.ahead(self.unit),
-            LAST => {
+            0 => self.cells.ahead::<P>(self.unit),
+            last if last == 2 * P::VECTORS => {
                 self.cells.finish::<P>(self.unit, &self.d);
                 self.unit += 2;
                 self.step = 0;
@@ -230,7 +252,7 @@ impl<'a, P: Product> Beside<'a, P> {
             }
             _ => {}
         }
-        let (i, v) = (self.step / 2, self.step % 2);
+        let (i, v) = (self.step / P::VECTORS, self.step % P::VECTORS);
         self.cells.vector::<P>(self.unit + i, v, &mut self.d[i]);
         self.step += 1;
     }
@@ -243,10 +265,6 @@ impl<'a, P: Product> Beside<'a, P> {
         }
     }
 }
-
-/// Pieces of two units' cells: four vectors, and storing them.
-const PIECES_OF_TWO: usize = 5;
-const LAST: usize = PIECES_OF_TWO - 1;
 
 impl<P: Product> Pieces for Beside<'_, P> {
     #[inline(always)]

@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use super::cells::{self, Four, Rows, State};
 use super::lanes::{self, V, high, load, low, pair as pair_of, pair_at, parts, splat, store, store_pairs};
-use super::products::{Pieces, Product, Split};
-use super::{Sizes, Slice, WIDTH};
+use super::products::{Pieces, Product, ROW};
+use super::{Sizes, Slice};
 use crate::model::CellKind;
 
 /// Where the cells of a step read and write.
@@ -43,13 +43,13 @@ pub struct Cells {
 }
 
 impl Cells {
-    /// A quarter of the table's part of a block's sums.
+    /// A square of the table's part of a block's sums, of two a vector.
     #[inline(always)]
-    pub unsafe fn gather(&self, block: usize, quarter: usize) {
-        let (row, lane) = (quarter / 2 * 16, quarter % 2 * 16);
-        let to = self.inputs[block % 3].add(row * WIDTH + lane);
+    pub unsafe fn gather<P: Product>(&self, block: usize, quarter: usize) {
+        let (row, lane) = (quarter / P::VECTORS * 16, quarter % P::VECTORS * 16);
+        let to = self.inputs[block % 3].add(row * P::WIDTH + lane);
         let from = self.table.add(block * 32 + row);
-        lanes::gather16(from, self.sizes.rows, self.ids.add(lane), to, WIDTH);
+        lanes::gather16(from, self.sizes.rows, self.ids.add(lane), to, P::WIDTH);
     }
 
     /// Two units of a block.
@@ -84,11 +84,11 @@ impl Cells {
             return;
         }
         let (sizes, training) = (&self.sizes, self.training);
-        let records = self.records.wrapping_add(unit * sizes.record * WIDTH);
+        let records = self.records.wrapping_add(unit * sizes.record * P::WIDTH);
         if stage == 0 && training {
             // The records of the block after this one.
-            let next = records.wrapping_add(self.per * sizes.record * WIDTH);
-            for line in 0..4 * sizes.record {
+            let next = records.wrapping_add(self.per * sizes.record * P::WIDTH);
+            for line in 0..2 * P::VECTORS * sizes.record {
                 lanes::ahead_to_write(next.wrapping_add(16 * line));
             }
         }
@@ -96,22 +96,22 @@ impl Cells {
             return self.finish::<P>(unit, &state[0]);
         }
         let rows = Rows {
-            sums: self.sums[block % 2].add(2 * pair * sizes.slots * WIDTH),
+            sums: self.sums[block % 2].add(2 * pair * sizes.slots * ROW),
             inputs: if P::PARTS > 1 && self.first {
-                self.inputs[block % 3].add(2 * pair * sizes.slots * WIDTH)
+                self.inputs[block % 3].add(2 * pair * sizes.slots * P::WIDTH)
             } else {
                 std::ptr::null()
             },
             bias: self.bias.add(unit * sizes.slots),
             records: if training { records } else { std::ptr::null_mut() },
             record: sizes.record,
-            c: self.c.wrapping_add(unit * WIDTH),
-            h_before: self.h_before.wrapping_add(unit * WIDTH),
+            c: self.c.wrapping_add(unit * P::WIDTH),
+            h_before: self.h_before.wrapping_add(unit * P::WIDTH),
         };
         match self.cell {
             CellKind::Lstm => cells::lstm::<P>(&rows, stage, state),
             CellKind::Gru => cells::gru::<P>(&rows, stage, state),
-            CellKind::Rnn => cells::rnn(&rows, state),
+            CellKind::Rnn => cells::rnn::<P>(&rows, state),
         }
     }
 
@@ -121,25 +121,25 @@ impl Cells {
         let after = self.after.add(pair_at::<P>(unit));
         if self.training && P::PARTS > 1 {
             // The next step's.
-            let next = self.h_after.wrapping_add(self.sizes.state + unit * WIDTH);
-            for line in 0..4 {
+            let next = self.h_after.wrapping_add(self.sizes.state + unit * P::WIDTH);
+            for line in 0..2 * P::VECTORS {
                 lanes::ahead_to_write(next.wrapping_add(16 * line));
             }
         }
         let a = [parts::<P>(h[0][0]), parts::<P>(h[0][1])];
         let b = [parts::<P>(h[1][0]), parts::<P>(h[1][1])];
-        for v in 0..2 {
+        for v in 0..P::VECTORS {
             store_pairs::<P>(after.add(16 * v), a[v], b[v]);
         }
         if !self.h_after.is_null() {
-            for v in 0..2 {
+            for v in 0..P::VECTORS {
                 let (mut first, mut second) = (h[0][v], h[1][v]);
                 if P::PARTS == 1 {
                     let both = pair_of(first, second);
                     (first, second) = (low(both), high(both));
                 }
-                store(self.h_after.add(unit * WIDTH + 16 * v), first);
-                store(self.h_after.add((unit + 1) * WIDTH + 16 * v), second);
+                store(self.h_after.add(unit * P::WIDTH + 16 * v), first);
+                store(self.h_after.add((unit + 1) * P::WIDTH + 16 * v), second);
             }
         }
         if !self.stage.is_null() {
@@ -153,7 +153,7 @@ pub struct Beside<'a, P> {
     cells: &'a Cells,
     /// The block that is multiplied.
     block: usize,
-    /// Quarters of the next block's sums.
+    /// Squares of the next block's sums.
     gathers: usize,
     /// Stages a pair of units, the last of which stores.
     stages: usize,
@@ -170,7 +170,7 @@ pub struct Beside<'a, P> {
 impl<'a, P: Product> Beside<'a, P> {
     #[inline(always)]
     pub unsafe fn new(cells: &'a Cells, block: usize, own: &Range<usize>, table: bool) -> Beside<'a, P> {
-        let gathers = if table && block + 1 < own.end { 4 } else { 0 };
+        let gathers = if table && block + 1 < own.end { 2 * P::VECTORS } else { 0 };
         let stages = cells::stages(cells.cell) + 1;
         let pairs = if block > own.start && P::PARTS > 1 { cells.per / 2 } else { 0 };
         Beside {
@@ -192,7 +192,7 @@ impl<'a, P: Product> Beside<'a, P> {
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16,avx2,fma,f16c")]
     unsafe fn next(&mut self) {
         if self.done < self.gathers {
-            self.cells.gather(self.block + 1, self.done);
+            self.cells.gather::<P>(self.block + 1, self.done);
         } else {
             self.cells.pair::<P>(self.block - 1, self.pair, self.stage, &mut self.state);
             self.stage += 1;
@@ -234,43 +234,44 @@ pub unsafe fn staged(stage: *mut f32, hidden: usize, unit: usize, a: [V; 2], b: 
 }
 
 /// Where numbers have parts: a layer's output at a step on its way to pairs of units, in pieces.
-pub struct OutputPairs {
+pub struct OutputPairs<P> {
     from: *const f32,
     to: *mut f32,
     /// The next unit, and their end.
     unit: usize,
     units: usize,
+    of: PhantomData<P>,
 }
 
-impl OutputPairs {
+impl<P: Product> OutputPairs<P> {
     /// Into `to` [units/32][parts][16][W].
     #[inline(always)]
-    pub unsafe fn new(sizes: &Sizes, slice: &Slice, layer: usize, t: usize, to: *mut f32) -> OutputPairs {
+    pub unsafe fn new(sizes: &Sizes, slice: &Slice, layer: usize, t: usize, to: *mut f32) -> OutputPairs<P> {
         let from = slice.output(sizes.state, layer, t);
-        OutputPairs { from, to, unit: 0, units: sizes.units }
+        OutputPairs { from, to, unit: 0, units: sizes.units, of: PhantomData }
     }
 
     /// All at once.
     #[inline(always)]
-    pub unsafe fn all<P: Product>(&mut self) {
+    pub unsafe fn all(&mut self) {
         while self.unit < self.units {
-            self.pair::<P>();
+            self.pair();
         }
     }
 
     /// Two units.
     #[inline(always)]
-    unsafe fn pair<P: Product>(&mut self) {
-        for lane in [0, 16] {
-            let from = self.from.add(self.unit * WIDTH + lane);
-            let to = self.to.add(pair_at::<P>(self.unit) + lane);
-            store_pairs::<P>(to, parts::<P>(load(from)), parts::<P>(load(from.add(WIDTH))));
+    unsafe fn pair(&mut self) {
+        for v in 0..P::VECTORS {
+            let from = self.from.add(self.unit * P::WIDTH + 16 * v);
+            let to = self.to.add(pair_at::<P>(self.unit) + 16 * v);
+            store_pairs::<P>(to, parts::<P>(load(from)), parts::<P>(load(from.add(P::WIDTH))));
         }
         self.unit += 2;
     }
 }
 
-impl Pieces for OutputPairs {
+impl<P: Product> Pieces for OutputPairs<P> {
     #[inline(always)]
     fn pieces(&self) -> usize {
         self.units / 2
@@ -278,6 +279,6 @@ impl Pieces for OutputPairs {
 
     #[inline(always)]
     unsafe fn piece(&mut self) {
-        self.pair::<Split>();
+        self.pair();
     }
 }

@@ -5,9 +5,8 @@
 
 use super::super::math::{sigmoids, tanhs};
 use super::super::simd::Avx512;
-use super::WIDTH;
-use super::lanes::{V, add, fma, high, load, low, mul, pair, splat, store, sub};
-use super::products::Product;
+use super::lanes::{V, add, fma, high, load, low, mul, pair, splat, store, sub, sum};
+use super::products::{Product, ROW};
 use crate::model::CellKind;
 
 /// Of two units, two vectors.
@@ -44,23 +43,44 @@ pub struct Rows {
     pub h_before: *const f32,
 }
 
+/// 1 / (1 + e^-x) of as many vectors as there are.
+#[inline(always)]
+unsafe fn sigmoid<P: Product>(x: Four) -> Four {
+    if P::VECTORS == 2 {
+        return sigmoids::<Avx512, 2, 2>(x);
+    }
+    let [[a], [b]] = sigmoids::<Avx512, 2, 1>([[x[0][0]], [x[1][0]]]);
+    [[a; 2], [b; 2]]
+}
+
+/// tanh likewise.
+#[inline(always)]
+unsafe fn tanh<P: Product>(x: Four) -> Four {
+    if P::VECTORS == 2 {
+        return tanhs::<Avx512, 2, 2>(x);
+    }
+    let [[a], [b]] = tanhs::<Avx512, 2, 1>([[x[0][0]], [x[1][0]]]);
+    [[a; 2], [b; 2]]
+}
+
 /// Gate `gate` of `of`, with its bias.
 #[inline(always)]
-unsafe fn gate(rows: &Rows, gate: usize, of: usize) -> Four {
+unsafe fn gate<P: Product>(rows: &Rows, gate: usize, of: usize) -> Four {
     let mut out = [[splat(0.0); 2]; 2];
     if !rows.inputs.is_null() {
         for i in 0..2 {
-            for v in 0..2 {
-                let at = (i * of + gate) * WIDTH + 16 * v;
-                out[i][v] = add(load(rows.sums.add(at)), load(rows.inputs.add(at)));
+            for v in 0..P::VECTORS {
+                let row = i * of + gate;
+                let input = load(rows.inputs.add(row * P::WIDTH + 16 * v));
+                out[i][v] = add(sum::<P>(rows.sums.add(row * ROW), v), input);
             }
         }
         return out;
     }
     for i in 0..2 {
         let bias = splat(*rows.bias.add(i * of + gate));
-        for v in 0..2 {
-            out[i][v] = add(load(rows.sums.add((i * of + gate) * WIDTH + 16 * v)), bias);
+        for v in 0..P::VECTORS {
+            out[i][v] = add(sum::<P>(rows.sums.add((i * of + gate) * ROW), v), bias);
         }
     }
     out
@@ -68,11 +88,11 @@ unsafe fn gate(rows: &Rows, gate: usize, of: usize) -> Four {
 
 /// Vector `slot` of the records.
 #[inline(always)]
-unsafe fn keep(rows: &Rows, slot: usize, x: &Four) {
+unsafe fn keep<P: Product>(rows: &Rows, slot: usize, x: &Four) {
     if !rows.records.is_null() {
         for i in 0..2 {
-            for v in 0..2 {
-                store(rows.records.add((i * rows.record + slot) * WIDTH + 16 * v), x[i][v]);
+            for v in 0..P::VECTORS {
+                store(rows.records.add((i * rows.record + slot) * P::WIDTH + 16 * v), x[i][v]);
             }
         }
     }
@@ -82,18 +102,18 @@ unsafe fn keep(rows: &Rows, slot: usize, x: &Four) {
 #[inline(always)]
 unsafe fn keep_both<P: Product>(rows: &Rows, slot: usize, a: &mut Four, b: &mut Four) {
     if P::PARTS > 1 {
-        keep(rows, 2 * slot, a);
-        keep(rows, 2 * slot + 1, b);
+        keep::<P>(rows, 2 * slot, a);
+        keep::<P>(rows, 2 * slot + 1, b);
         return;
     }
     let mut both = *a;
     for i in 0..2 {
-        for v in 0..2 {
+        for v in 0..P::VECTORS {
             both[i][v] = pair(a[i][v], b[i][v]);
             (a[i][v], b[i][v]) = (low(both[i][v]), high(both[i][v]));
         }
     }
-    keep(rows, slot, &both);
+    keep::<P>(rows, slot, &both);
 }
 
 /// Gates i, f, g, o.
@@ -101,30 +121,30 @@ unsafe fn keep_both<P: Product>(rows: &Rows, slot: usize, a: &mut Four, b: &mut 
 pub unsafe fn lstm<P: Product>(rows: &Rows, stage: usize, state: &mut State) {
     let [input, forget, cell, out] = state;
     match stage {
-        0 => *input = sigmoids::<Avx512, 2, 2>(gate(rows, 0, 4)),
+        0 => *input = sigmoid::<P>(gate::<P>(rows, 0, 4)),
         1 => {
-            *forget = sigmoids::<Avx512, 2, 2>(gate(rows, 1, 4));
+            *forget = sigmoid::<P>(gate::<P>(rows, 1, 4));
             keep_both::<P>(rows, 0, input, forget);
         }
-        2 => *cell = tanhs::<Avx512, 2, 2>(gate(rows, 2, 4)),
+        2 => *cell = tanh::<P>(gate::<P>(rows, 2, 4)),
         3 => {
-            *out = sigmoids::<Avx512, 2, 2>(gate(rows, 3, 4));
+            *out = sigmoid::<P>(gate::<P>(rows, 3, 4));
             keep_both::<P>(rows, 1, cell, out);
         }
         _ => {
             let mut c = *input;
             for i in 0..2 {
-                for v in 0..2 {
-                    let at = rows.c.add(i * WIDTH + 16 * v);
+                for v in 0..P::VECTORS {
+                    let at = rows.c.add(i * P::WIDTH + 16 * v);
                     c[i][v] = fma(forget[i][v], load(at), mul(input[i][v], cell[i][v]));
                     store(at, c[i][v]);
                 }
             }
-            keep(rows, if P::PARTS > 1 { 4 } else { 2 }, &c);
-            let tanh = tanhs::<Avx512, 2, 2>(c);
+            keep::<P>(rows, if P::PARTS > 1 { 4 } else { 2 }, &c);
+            let tanh_c = tanh::<P>(c);
             for i in 0..2 {
-                for v in 0..2 {
-                    input[i][v] = mul(out[i][v], tanh[i][v]);
+                for v in 0..P::VECTORS {
+                    input[i][v] = mul(out[i][v], tanh_c[i][v]);
                 }
             }
         }
@@ -136,38 +156,38 @@ pub unsafe fn lstm<P: Product>(rows: &Rows, stage: usize, state: &mut State) {
 pub unsafe fn gru<P: Product>(rows: &Rows, stage: usize, state: &mut State) {
     let [reset, update, _, _] = state;
     match stage {
-        0 => *reset = sigmoids::<Avx512, 2, 2>(gate(rows, 0, 4)),
+        0 => *reset = sigmoid::<P>(gate::<P>(rows, 0, 4)),
         1 => {
-            *update = sigmoids::<Avx512, 2, 2>(gate(rows, 1, 4));
+            *update = sigmoid::<P>(gate::<P>(rows, 1, 4));
             keep_both::<P>(rows, 0, reset, update);
         }
         _ => {
-            let (recurrent, mut new) = (gate(rows, 2, 4), gate(rows, 3, 4));
+            let (recurrent, mut new) = (gate::<P>(rows, 2, 4), gate::<P>(rows, 3, 4));
             for i in 0..2 {
-                for v in 0..2 {
+                for v in 0..P::VECTORS {
                     new[i][v] = fma(reset[i][v], recurrent[i][v], new[i][v]);
                 }
             }
-            let mut new = tanhs::<Avx512, 2, 2>(new);
+            let mut new = tanh::<P>(new);
             for i in 0..2 {
-                for v in 0..2 {
+                for v in 0..P::VECTORS {
                     if P::PARTS == 1 {
                         new[i][v] = low(pair(new[i][v], new[i][v]));
                     }
                     // (1 - z) n + z h = n + z (h - n)
-                    let before = load(rows.h_before.add(i * WIDTH + 16 * v));
+                    let before = load(rows.h_before.add(i * P::WIDTH + 16 * v));
                     reset[i][v] = fma(update[i][v], sub(before, new[i][v]), new[i][v]);
                 }
             }
             let first = if P::PARTS > 1 { 2 } else { 1 };
-            keep(rows, first, &new);
-            keep(rows, first + 1, &recurrent);
+            keep::<P>(rows, first, &new);
+            keep::<P>(rows, first + 1, &recurrent);
         }
     }
 }
 
 /// tanh; nothing is kept beside the state.
 #[inline(always)]
-pub unsafe fn rnn(rows: &Rows, state: &mut State) {
-    state[0] = tanhs::<Avx512, 2, 2>(gate(rows, 0, 1));
+pub unsafe fn rnn<P: Product>(rows: &Rows, state: &mut State) {
+    state[0] = tanh::<P>(gate::<P>(rows, 0, 1));
 }

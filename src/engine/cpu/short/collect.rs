@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::along::{Along, SUMS};
-use super::{Geometry, Sizes, Slice};
+use super::{Geometry, Sizes, Slice, WIDTH};
 use crate::model::CellKind;
 
 /// Every slice's sums of one matrix.
@@ -57,7 +57,7 @@ impl Matrix<'_> {
 
 /// Moves the recurrent layers' sums into arena order [params], times `factor`.
 pub fn layers(geo: &Geometry, slices: &[Slice], factor: f32, grads: &mut [f32]) {
-    let (sizes, hidden, vocab) = (Sizes::new(geo), geo.shape.hidden, geo.shape.vocab);
+    let (sizes, hidden, vocab) = (Sizes::new(geo, WIDTH), geo.shape.hidden, geo.shape.vocab);
     for layer in 0..geo.shape.layers {
         let at = geo.shape.layer_ranges(layer);
         let matrix = |input: bool| {
@@ -88,7 +88,7 @@ pub fn layers(geo: &Geometry, slices: &[Slice], factor: f32, grads: &mut [f32]) 
 
 /// The same for the head's sums, into the arena's end where the head lies.
 pub fn head(geo: &Geometry, slices: &[Slice], factor: f32, grads: &mut [f32]) {
-    let (sizes, hidden) = (Sizes::new(geo), geo.shape.hidden);
+    let (sizes, hidden) = (Sizes::new(geo, WIDTH), geo.shape.hidden);
     let slices = along(slices).map(|along| along.head.as_slice()).collect();
     let matrix = Matrix { slices, columns: sizes.columns / 32, first: 0, hidden, slots: None, factor };
     let (weight, bias) = grads.split_at_mut(geo.shape.head_ranges().0.len());

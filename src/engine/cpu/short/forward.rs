@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::super::forward::{Part, Pass, drop_output, keep_cell_state, mask_state};
 use super::beside::{Beside, Cells, OutputPairs, staged};
 use super::lanes::{self, load, pair_at, parts, store_pairs};
-use super::products::{Pairs, Product, Spread, TILE, Tiles};
+use super::products::{Pairs, Product, ROW, Spread, TILE, Tiles};
 use super::{Operand, Sizes, Slice, Space, WIDTH, Weights};
 use crate::model::CellKind;
 
@@ -19,9 +19,9 @@ const WHOLE: usize = 256;
 #[inline(always)]
 pub unsafe fn forward<P: Product>(pass: &Pass, weights: &Weights, slice: &Slice, space: &Space, part: &Part) {
     let geo = pass.geo;
-    let sizes = Sizes::new(geo);
+    let sizes = Sizes::of::<P>(geo);
     let training = slice.record_stride > 0;
-    let rows = geo.units * WIDTH;
+    let rows = geo.units * P::WIDTH;
     let own = Own::of(&sizes, geo.shape.hidden, part);
     if training && space.one_hot.len() > 0 {
         one_hot(&sizes, slice, part.share(pass.steps), space.one_hot.shared());
@@ -109,10 +109,11 @@ unsafe fn operands<P: Product>(
     let training = training && P::PARTS == 1;
     let pairs = to.pairs.shared().add(sizes.slot(t) * sizes.pairs());
     for unit in own.units.clone().step_by(2) {
-        let (a, b) = (h.add(unit * WIDTH), h.add((unit + 1) * WIDTH));
-        let a = [parts::<P>(load(a)), parts::<P>(load(a.add(16)))];
-        let b = [parts::<P>(load(b)), parts::<P>(load(b.add(16)))];
-        for v in 0..2 {
+        let (a, b) = (h.add(unit * P::WIDTH), h.add((unit + 1) * P::WIDTH));
+        let second = 16 * (P::VECTORS - 1);
+        let a = [parts::<P>(load(a)), parts::<P>(load(a.add(second)))];
+        let b = [parts::<P>(load(b)), parts::<P>(load(b.add(second)))];
+        for v in 0..P::VECTORS {
             store_pairs::<P>(pairs.add(pair_at::<P>(unit) + 16 * v), a[v], b[v]);
         }
         if training {
@@ -172,16 +173,16 @@ unsafe fn step<P: Product>(
     let hidden = geo.shape.hidden;
     let packed = &weights.layers[layer];
     let training = slice.record_stride > 0;
-    let rows = geo.units * WIDTH;
-    let mut ids = [0i32; WIDTH];
-    ids.copy_from_slice(&slice.ids[t * WIDTH..][..WIDTH]);
-    let mut present = [0usize; WIDTH];
+    let rows = geo.units * P::WIDTH;
+    let mut ids = [0i32; 32];
+    ids[..P::WIDTH].copy_from_slice(&slice.ids[t * P::WIDTH..][..P::WIDTH]);
+    let mut present = [0usize; 32];
     let mut tiles = 0;
     let one_hot = part.room.map_or(&space.characters, |room| &room.characters).shared();
     let table = packed.table.len() > 0;
     let (input, inputs) = if layer > 0 && P::PARTS > 1 {
         let input = part.room.map_or(&space.input, |room| &room.input).shared();
-        OutputPairs::new(sizes, slice, layer - 1, t, input).all::<P>();
+        OutputPairs::<P>::new(sizes, slice, layer - 1, t, input).all();
         (input.cast_const(), sizes.units / 32)
     } else if layer > 0 {
         let (operand, slot) = space.output(layer - 1, t);
@@ -229,8 +230,8 @@ unsafe fn step<P: Product>(
         hidden,
         per,
         sizes: *sizes,
-        sums: [first, first.wrapping_add(32 * WIDTH)],
-        inputs: [2, 3, 4].map(|i| first.wrapping_add(i * 32 * WIDTH)),
+        sums: [first, first.wrapping_add(32 * ROW)],
+        inputs: [2, 3, 4].map(|i| first.wrapping_add(i * 32 * ROW)),
         bias: packed.bias.ptr(),
         first: table,
         table: packed.table.ptr(),
@@ -245,39 +246,39 @@ unsafe fn step<P: Product>(
     };
     let (own, own_columns) = (own.blocks.clone(), own.columns.clone());
     if table && !own.is_empty() {
-        for quarter in 0..4 {
-            cells.gather(own.start, quarter);
+        for square in 0..2 * P::VECTORS {
+            cells.gather::<P>(own.start, square);
         }
     }
     for block in own.clone() {
         let z = cells.sums[block % 2];
         let w = packed.input.ptr().cast::<u32>().wrapping_add(block * inputs * P::PARTS * TILE);
         let recurrent = packed.recurrent.ptr().cast::<u32>().add(block * k * P::PARTS * TILE);
-        let recurrent = Pairs { a: Tiles::dense::<P>(recurrent), b: Tiles::dense::<P>(before), n: k };
+        let recurrent = Pairs { a: Tiles::dense::<P>(recurrent), b: Tiles::columns::<P>(before), n: k };
         // What is no product is done while this block is multiplied: the cells of the one before, and the table's part of
         // the sums of the next one.
         let mut beside = Beside::<P>::new(&cells, block, &own, table);
         // The product of bf16 is over before that would pay: its cells come behind it.
         let mut beside = Spread::over::<P>(&mut beside, if layer > 0 { inputs + k } else { k });
         if table {
-            P::sums::<false>(z, WIDTH, Pairs::NONE, [recurrent, Pairs::NONE], &mut beside);
+            P::sums::<false>(z, ROW, Pairs::NONE, [recurrent, Pairs::NONE], &mut beside);
         } else if layer > 0 {
-            let below = Pairs { a: Tiles::dense::<P>(w), b: Tiles::dense::<P>(input), n: inputs };
-            P::sums::<false>(z, WIDTH, Pairs::NONE, [below, recurrent], &mut beside);
+            let below = Pairs { a: Tiles::dense::<P>(w), b: Tiles::columns::<P>(input), n: inputs };
+            P::sums::<false>(z, ROW, Pairs::NONE, [below, recurrent], &mut beside);
         } else if tiles == 0 {
             let ones = Pairs { a: Tiles::dense::<P>(w), b: Tiles::of_bf16(input), n: inputs };
-            P::sums::<false>(z, WIDTH, ones, [recurrent, Pairs::NONE], &mut beside);
+            P::sums::<false>(z, ROW, ones, [recurrent, Pairs::NONE], &mut beside);
         } else {
             for (i, &tile) in present[..tiles].iter().enumerate() {
                 let a = Tiles::dense::<P>(w.add(tile * P::PARTS * TILE));
                 let b = Tiles::of_bf16(input.add(tile * TILE));
                 if i == 0 {
-                    P::block_of_bf16::<false>(z, WIDTH, a, b, 1);
+                    P::block_of_bf16::<false>(z, ROW, a, b, 1);
                 } else {
-                    P::block_of_bf16::<true>(z, WIDTH, a, b, 1);
+                    P::block_of_bf16::<true>(z, ROW, a, b, 1);
                 }
             }
-            P::sums::<true>(z, WIDTH, Pairs::NONE, [recurrent, Pairs::NONE], &mut beside);
+            P::sums::<true>(z, ROW, Pairs::NONE, [recurrent, Pairs::NONE], &mut beside);
         }
         if P::PARTS == 1 {
             for pair in 0..per / 2 {
@@ -299,4 +300,4 @@ unsafe fn step<P: Product>(
 /// 32 rows of 32 columns, on a cache line's boundary; read and written through pointers.
 #[repr(align(64))]
 #[allow(dead_code)]
-pub struct Sums([f32; 32 * WIDTH]);
+pub struct Sums([f32; 32 * ROW]);

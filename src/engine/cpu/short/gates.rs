@@ -4,11 +4,11 @@
 
 use super::super::math;
 use super::super::simd::Avx512;
+use super::Sizes;
 use super::lanes::{
     self, V, add, fma, high, less, load, low, mul, pair_at, parts, splat, store, store_pairs, store_row, sub,
 };
-use super::products::Product;
-use super::{Sizes, WIDTH};
+use super::products::{Product, ROW};
 use crate::model::CellKind;
 
 /// d of the four gate rows (of the one, in slot 0) of a unit, in two vectors.
@@ -47,23 +47,23 @@ pub struct Cells {
 impl Cells {
     /// Asks for what comes next: of the block after this one, or of the step before.
     #[inline(always)]
-    pub unsafe fn ahead(&self, unit: usize) {
+    pub unsafe fn ahead<P: Product>(&self, unit: usize) {
         let sizes = &self.sizes;
         let next = if unit / 32 + 1 < sizes.units / 32 {
-            self.records.wrapping_add((unit + 32) * sizes.record * WIDTH)
+            self.records.wrapping_add((unit + 32) * sizes.record * P::WIDTH)
         } else {
-            self.records_before.wrapping_add(unit % 32 * sizes.record * WIDTH)
+            self.records_before.wrapping_add(unit % 32 * sizes.record * P::WIDTH)
         };
-        for line in 0..4 * sizes.record {
+        for line in 0..2 * P::VECTORS * sizes.record {
             lanes::ahead(next.wrapping_add(16 * line));
         }
         if self.cell == CellKind::Lstm {
             // And c of the step before, which this step needs first.
             let c = (unit + 32) * sizes.record + sizes.record - 1;
             for i in 0..2 {
-                let c = self.records_before.wrapping_add((c + i * sizes.record) * WIDTH);
+                let c = self.records_before.wrapping_add((c + i * sizes.record) * P::WIDTH);
                 lanes::ahead(c);
-                lanes::ahead(c.wrapping_add(16));
+                lanes::ahead(c.wrapping_add(P::WIDTH - 16));
             }
         }
     }
@@ -73,11 +73,11 @@ impl Cells {
     pub unsafe fn vector<P: Product>(&self, unit: usize, v: usize, d: &mut Gates) {
         let sizes = &self.sizes;
         let lane = 16 * v;
-        let at = unit * WIDTH + lane;
-        let record = self.records.add(unit * sizes.record * WIDTH + lane);
+        let at = unit * P::WIDTH + lane;
+        let record = self.records.add(unit * sizes.record * P::WIDTH + lane);
         let mut from_next = splat(0.0);
         if !self.last {
-            from_next = load(self.sums[unit / 32 % 2].add(unit % 32 * WIDTH + lane));
+            from_next = lanes::sum::<P>(self.sums[unit / 32 % 2].add(unit % 32 * ROW), v);
             if self.cell == CellKind::Gru {
                 from_next = add(from_next, load(self.direct.add(at)));
             }
@@ -92,11 +92,11 @@ impl Cells {
                 let [in_, forget] = both::<P>(record, 0);
                 let [cell, out] = both::<P>(record, 1);
                 let c = sizes.record - 1;
-                let tanh_c = math::tanh::<Avx512>(load(record.add(c * WIDTH)));
+                let tanh_c = math::tanh::<Avx512>(load(record.add(c * P::WIDTH)));
                 let c_prev = if self.first {
                     load(self.c_before.add(at))
                 } else {
-                    load(self.records_before.add((unit * sizes.record + c) * WIDTH + lane))
+                    load(self.records_before.add((unit * sizes.record + c) * P::WIDTH + lane))
                 };
                 let dh_out = mul(dh, out);
                 let dc_now = add(load(self.dc.add(at)), less(mul(dh_out, tanh_c), tanh_c, dh_out));
@@ -115,8 +115,8 @@ impl Cells {
             }
             CellKind::Gru => {
                 let [reset, update] = both::<P>(record, 0);
-                let new = record.add((sizes.record - 2) * WIDTH);
-                let (new, recurrent) = (load(new), load(new.add(WIDTH)));
+                let new = record.add((sizes.record - 2) * P::WIDTH);
+                let (new, recurrent) = (load(new), load(new.add(P::WIDTH)));
                 let d_new = mul(less(dh, update, dh), less(new, new, one));
                 let difference = sub(load(self.h_before.add(at)), new);
                 store(self.direct.add(at), mul(dh, update));
@@ -159,17 +159,17 @@ impl Cells {
 #[inline(always)]
 unsafe fn both<P: Product>(record: *const f32, slot: usize) -> [V; 2] {
     if P::PARTS == 1 {
-        let pairs = load(record.add(slot * WIDTH));
+        let pairs = load(record.add(slot * P::WIDTH));
         [low(pairs), high(pairs)]
     } else {
-        [load(record.add(2 * slot * WIDTH)), load(record.add((2 * slot + 1) * WIDTH))]
+        [load(record.add(2 * slot * P::WIDTH)), load(record.add((2 * slot + 1) * P::WIDTH))]
     }
 }
 
 /// The gradients of two successive gate rows as pairs.
 #[inline(always)]
 unsafe fn store_both<P: Product>(to: *mut f32, a: [V; 2], b: [V; 2]) {
-    for v in 0..2 {
+    for v in 0..P::VECTORS {
         store_pairs::<P>(to.add(16 * v), parts::<P>(a[v]), parts::<P>(b[v]));
     }
 }

@@ -58,7 +58,7 @@ fn group(blocks: usize) -> usize {
 
 /// All jobs of a model.
 pub fn jobs(geo: &Geometry) -> Result<Vec<Job>, EngineError> {
-    let sizes = Sizes::new(geo);
+    let sizes = Sizes::new(geo, WIDTH);
     let layers = (0..geo.shape.layers).map(|layer| (Source::Layer(layer), sizes.rows / 32));
     let mut jobs = Vec::new();
     for (source, blocks) in layers.chain([(Source::Head, sizes.classes / 32)]) {
@@ -108,10 +108,10 @@ const SHARES: usize = 4;
 /// Steps `from` to `to` of a slice.
 #[inline(always)]
 unsafe fn part<P: Product>(geo: &Geometry, slice: &Slice, from: usize, to: usize, job: &mut Job) {
-    let sizes = Sizes::new(geo);
+    let sizes = Sizes::new(geo, WIDTH);
     let Some(space) = &slice.short else { return };
     let (rows, step) = match job.source {
-        Source::Head => (space.class_streams.ptr(), sizes.classes * WIDTH / 2),
+        Source::Head => (space.class_streams.ptr(), sizes.classes * P::WIDTH / 2),
         Source::Layer(layer) => (space.layers[layer].records.ptr(), sizes.records()),
     };
     let rows = rows.cast::<u32>();
@@ -142,7 +142,7 @@ unsafe fn part<P: Product>(geo: &Geometry, slice: &Slice, from: usize, to: usize
                     let one_hot = space.one_hot.ptr().cast::<u32>().add(from * sizes.one_hot());
                     for column in 0..sizes.classes / 32 {
                         // Of a large vocabulary most characters are nowhere.
-                        let ids = &slice.ids[from * WIDTH..to * WIDTH];
+                        let ids = &slice.ids[from * P::WIDTH..to * P::WIDTH];
                         if sizes.classes <= 256 || ids.iter().any(|&id| id as usize / 32 == column) {
                             let b = Tiles { at: one_hot.add(column * TILE), step: sizes.one_hot() };
                             P::block::<true>(sums.add(column * 32), stride, a, b, to - from);
@@ -204,7 +204,7 @@ struct Sums<'a> {
 impl<'a> Sums<'a> {
     /// Of a source; `input`: of its second product.
     fn of(geo: &Geometry, jobs: &'a [Job], source: Source, input: bool, factor: f32) -> Sums<'a> {
-        let sizes = Sizes::new(geo);
+        let sizes = Sizes::new(geo, WIDTH);
         let start = jobs.iter().position(|job| job.source == source).unwrap_or(0);
         let (stride, first) = columns(&sizes, source);
         // A GRU's n: its recurrent part in slot 2, its input part in slot 3.

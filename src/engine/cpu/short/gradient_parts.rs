@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::operands::{Beside, MOST_STEPS, Rows, States};
-use super::products::{Pairs, Product, Spread, TILE, Tiles};
+use super::operands::{Beside, MOST_TILES, Rows, States, steps_a_tile};
+use super::products::{Pairs, Product, Split, Spread, TILE, Tiles};
 use super::{Buffer, EngineError, Geometry, Sizes, Slice, WIDTH};
 use crate::model::CellKind;
 
@@ -40,7 +40,7 @@ struct Job {
 pub struct Group {
     source: Source,
     jobs: Vec<Job>,
-    /// Operands of two times some steps: rows [2][steps][parts][32][16], states [2][steps][columns/32][parts][16][32].
+    /// Operands of two times some tiles: rows [2][tiles][parts][32][16], states [2][tiles][columns/32][parts][16][32].
     rows: Buffer,
     states: Buffer,
 }
@@ -77,20 +77,20 @@ fn states(source: Source) -> usize {
     }
 }
 
-/// Bytes of states of some steps that stay in the second-level cache, twice, beside sums.
+/// Bytes of states of some tiles that stay in the second-level cache, twice, beside sums.
 const STATES: usize = 160 << 10;
 /// Bytes of sums of a group.
 const TOGETHER: usize = 768 << 10;
 
-/// Steps that are multiplied together: sums are read and written once for them.
+/// Tiles of 32 streams that are multiplied together: sums are read and written once for them.
 fn together(sizes: &Sizes, source: Source) -> usize {
-    let step = 4 * columns(sizes, source) * sizes.parts * TILE;
-    (STATES / step).clamp(1, MOST_STEPS)
+    let tile = 4 * columns(sizes, source) * sizes.parts * TILE;
+    (STATES / tile).clamp(1, MOST_TILES)
 }
 
 /// All jobs of a model, for so many threads. Which go together does not change a bit.
 pub fn groups(geo: &Geometry, threads: usize) -> Result<Vec<Group>, EngineError> {
-    let sizes = Sizes::new(geo);
+    let sizes = Sizes::new(geo, WIDTH);
     let layers = (0..geo.shape.layers).map(|layer| (Source::Layer(layer), sizes.rows / 32));
     let sources: Vec<_> = std::iter::once((Source::Head, sizes.classes / 32)).chain(layers).collect();
     let total: usize = sources.iter().map(|(source, blocks)| blocks * columns(&sizes, *source)).sum();
@@ -131,7 +131,7 @@ pub fn groups(geo: &Geometry, threads: usize) -> Result<Vec<Group>, EngineError>
 pub unsafe fn run<P: Product>(geo: &Geometry, slices: &[Slice], steps: usize, group: &mut Group) {
     P::begin();
     group.fill(0.0);
-    Whole { geo, sizes: Sizes::new(geo), slices, steps, group }.run::<P>();
+    Whole { geo, sizes: Sizes::of::<P>(geo), slices, steps, group }.run::<P>();
     P::end();
 }
 
@@ -150,43 +150,44 @@ impl Whole<'_> {
         let Group { source, jobs, rows, states } = self.group;
         let (source, columns) = (*source, columns(&self.sizes, *source));
         let each = together(&self.sizes, source);
-        let of_slice = self.steps.div_ceil(each);
+        let most = each * steps_a_tile(P::WIDTH);
+        let of_slice = self.steps.div_ceil(most);
         let all = of_slice * self.slices.len();
         // Which steps of which slice.
         let of = |some: usize| {
-            let first = some % of_slice * each;
-            (&self.slices[some / of_slice], first..(first + each).min(self.steps))
+            let first = some % of_slice * most;
+            (&self.slices[some / of_slice], first..(first + most).min(self.steps))
         };
         let rows_at = |number: usize| rows.shared().add(number % 2 * each * P::PARTS * TILE);
         let states_at = |some: usize| states.shared().add(some % 2 * each * columns * P::PARTS * TILE);
-        let mut first = self.states(of(0), states_at(0));
+        let mut first = self.states::<P>(of(0), states_at(0));
         let some = first.left();
-        let mut row = self.rows(of(0), &jobs[0], rows_at(0));
-        Beside { rows: &mut row, states: &mut first, some }.all();
+        let mut row = self.rows::<P>(of(0), &jobs[0], rows_at(0));
+        Beside::<P>::new(&mut row, &mut first, some).all();
         for some in 0..all {
-            let (_, steps) = of(some);
+            let tiles = of(some).1.len().div_ceil(steps_a_tile(P::WIDTH));
             let mut next = if some + 1 < all {
-                self.states(of(some + 1), states_at(some + 1))
+                self.states::<P>(of(some + 1), states_at(some + 1))
             } else {
-                States::new([std::ptr::null(); 2 * MOST_STEPS], 0, 0, std::ptr::null_mut())
+                States::new([[std::ptr::null(); 2]; 2 * MOST_TILES], 0, 0, std::ptr::null_mut())
             };
             for (i, job) in jobs.iter().enumerate() {
                 let number = some * jobs.len() + i;
                 let mut rows = match jobs.get(i + 1) {
-                    Some(job) => self.rows(of(some), job, rows_at(number + 1)),
-                    None if some + 1 < all => self.rows(of(some + 1), &jobs[0], rows_at(number + 1)),
+                    Some(job) => self.rows::<P>(of(some), job, rows_at(number + 1)),
+                    None if some + 1 < all => self.rows::<P>(of(some + 1), &jobs[0], rows_at(number + 1)),
                     None => Rows::NONE,
                 };
                 let share = next.left().div_ceil(jobs.len() - i);
-                let mut beside = Beside { rows: &mut rows, states: &mut next, some: share };
-                let mut beside = Spread::over::<P>(&mut beside, columns * steps.len());
+                let mut beside = Beside::<P>::new(&mut rows, &mut next, share);
+                let mut beside = Spread::over::<Split>(&mut beside, columns * tiles);
                 let a = Tiles { at: rows_at(number).cast_const().cast(), step: P::PARTS * TILE };
                 let b = states_at(some).cast_const().cast::<u32>();
                 for column in 0..columns {
                     let b = Tiles { at: b.add(column * P::PARTS * TILE), step: columns * P::PARTS * TILE };
-                    let pairs = Pairs { a, b, n: steps.len() };
+                    let pairs = Pairs { a, b, n: tiles };
                     let to = job.sums.shared().add(column * SUMS);
-                    P::sums::<true>(to, 32, Pairs::NONE, [pairs, Pairs::NONE], &mut beside);
+                    Split::sums::<true>(to, 32, Pairs::NONE, [pairs, Pairs::NONE], &mut beside);
                 }
             }
         }
@@ -194,7 +195,12 @@ impl Whole<'_> {
 
     /// A job's rows of some steps of a slice.
     #[inline(always)]
-    unsafe fn rows(&self, (slice, steps): (&Slice, Range<usize>), job: &Job, to: *mut f32) -> Rows {
+    unsafe fn rows<P: Product>(
+        &self,
+        (slice, steps): (&Slice, Range<usize>),
+        job: &Job,
+        to: *mut f32,
+    ) -> Rows {
         let (from, step) = match self.group.source {
             Source::Layer(layer) => (slice.layers[layer].records.ptr(), slice.record_stride),
             Source::Head => match &slice.short {
@@ -203,31 +209,32 @@ impl Whole<'_> {
             },
         };
         Rows {
-            from: from.add(steps.start * step + job.block * 32 * WIDTH),
+            from: from.add(steps.start * step + job.block * 32 * P::WIDTH),
             step,
             steps: steps.len(),
             to,
             bias: job.bias.shared(),
             table: if job.table.len() > 0 { job.table.shared() } else { std::ptr::null_mut() },
-            ids: slice.ids.as_ptr().add(steps.start * WIDTH),
+            ids: slice.ids.as_ptr().add(steps.start * P::WIDTH),
             piece: 0,
         }
     }
 
     /// What stands beside rows of some steps of a slice.
     #[inline(always)]
-    unsafe fn states(&self, (slice, steps): (&Slice, Range<usize>), to: *mut f32) -> States {
+    unsafe fn states<P: Product>(&self, (slice, steps): (&Slice, Range<usize>), to: *mut f32) -> States {
         let (rows, source) = (self.sizes.state, self.group.source);
-        let mut from = [std::ptr::null(); 2 * MOST_STEPS];
+        let of = |t: usize, below: bool| match source {
+            _ if t >= steps.end => std::ptr::null(),
+            Source::Head => slice.output(rows, self.geo.shape.layers - 1, t),
+            Source::Layer(layer) if below => slice.output(rows, layer - 1, t),
+            Source::Layer(layer) => slice.h_before(rows, layer, t),
+        };
+        let mut from = [[std::ptr::null(); 2]; 2 * MOST_TILES];
         let mut n = 0;
-        for t in steps {
-            from[n] = match source {
-                Source::Head => slice.output(rows, self.geo.shape.layers - 1, t),
-                Source::Layer(layer) => slice.h_before(rows, layer, t),
-            };
-            n += 1;
-            if let Source::Layer(layer @ 1..) = source {
-                from[n] = slice.output(rows, layer - 1, t);
+        for t in steps.clone().step_by(steps_a_tile(P::WIDTH)) {
+            for below in [false, true].into_iter().take(states(source)) {
+                from[n] = [of(t, below), of(t + 1, below)];
                 n += 1;
             }
         }
@@ -250,7 +257,7 @@ impl<'a> Sums<'a> {
     fn of(geo: &Geometry, groups: &'a [Group], source: Source, input: bool, factor: f32) -> Sums<'a> {
         // A GRU's n: its recurrent part in slot 2, its input part in slot 3.
         let new = if geo.shape.cell == CellKind::Gru && input { 3 } else { 2 };
-        let slots = (source != Source::Head).then_some((Sizes::new(geo).slots, [0, 1, new, 3]));
+        let slots = (source != Source::Head).then_some((Sizes::new(geo, WIDTH).slots, [0, 1, new, 3]));
         Sums { groups, source, hidden: geo.shape.hidden, slots, factor }
     }
 

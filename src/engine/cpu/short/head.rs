@@ -7,12 +7,12 @@ use super::super::head::mask_of;
 use super::backward::into_layer;
 use super::beside::OutputPairs;
 use super::lanes::{add, load, splat, store};
-use super::products::{Between, Pairs, Product, Spread, TILE, Tiles};
+use super::products::{Between, Pairs, Product, ROW, Spread, TILE, Tiles};
 use super::softmax::Softmax;
-use super::{Sizes, Slice, Space, WIDTH, Weights};
+use super::{Sizes, Slice, Space, Weights};
 use crate::engine::IGNORE;
 
-/// Logits of step `t` without bias into `to` [classes][W], from the top layer's output as pairs.
+/// Logits of step `t` without bias into `to` [classes][32], from the top layer's output as pairs.
 #[inline(always)]
 unsafe fn products<P: Product>(
     sizes: &Sizes,
@@ -24,9 +24,9 @@ unsafe fn products<P: Product>(
     let depth = sizes.units / 32;
     for block in 0..sizes.classes / 32 {
         let w = weights.head.ptr().cast::<u32>().add(block * depth * P::PARTS * TILE);
-        let pairs = Pairs { a: Tiles::dense::<P>(w), b: Tiles::dense::<P>(h), n: depth };
-        let out = to.add(block * 32 * WIDTH);
-        P::sums::<false>(out, WIDTH, Pairs::NONE, [pairs, Pairs::NONE], between);
+        let pairs = Pairs { a: Tiles::dense::<P>(w), b: Tiles::columns::<P>(h), n: depth };
+        let out = to.add(block * 32 * ROW);
+        P::sums::<false>(out, ROW, Pairs::NONE, [pairs, Pairs::NONE], between);
     }
 }
 
@@ -39,12 +39,12 @@ unsafe fn top(pass: &Pass, sizes: &Sizes, space: &Space, t: usize) -> *const u32
 /// Logits of step `t` into `to` [classes][W]; of bf16.
 #[inline(always)]
 pub unsafe fn logits<P: Product>(pass: &Pass, weights: &Weights, space: &Space, t: usize, to: *mut f32) {
-    let sizes = Sizes::new(pass.geo);
+    let sizes = Sizes::of::<P>(pass.geo);
     products::<P>(&sizes, weights, top(pass, &sizes, space, t), to, &mut ());
     for class in 0..sizes.classes {
         let bias = splat(*weights.head_bias.ptr().add(class));
-        for v in 0..2 {
-            let at = to.add(class * WIDTH + 16 * v);
+        for v in 0..P::VECTORS {
+            let at = to.add(class * P::WIDTH + 16 * v);
             store(at, add(load(at), bias));
         }
     }
@@ -60,21 +60,21 @@ pub unsafe fn losses<P: Product, const TRAIN: bool>(
     space: &Space,
     part: &Part,
 ) {
-    let sizes = Sizes::new(pass.geo);
+    let sizes = Sizes::of::<P>(pass.geo);
     let z = part.room.map_or(&slice.logits, |room| &room.logits).shared();
     let pairs = part.room.map_or(&space.class_pairs, |room| &room.class_pairs).shared();
     if P::PARTS > 1 {
         return overlapped::<P>(pass, weights, slice, space, part);
     }
     for t in part.share(pass.steps) {
-        let targets = &slice.targets[t * WIDTH..][..WIDTH];
+        let targets = &slice.targets[t * P::WIDTH..][..P::WIDTH];
         if !TRAIN && targets.iter().all(|&target| target == IGNORE) {
-            std::slice::from_raw_parts_mut(slice.losses.shared().add(t * WIDTH), WIDTH).fill(0.0);
+            std::slice::from_raw_parts_mut(slice.losses.shared().add(t * P::WIDTH), P::WIDTH).fill(0.0);
             continue;
         }
         products::<P>(&sizes, weights, top(pass, &sizes, space, t), z, &mut ());
-        let mut softmax = Softmax::new(pass, weights, slice, space, (z, pairs), t);
-        softmax.all::<P, TRAIN>();
+        let mut softmax = Softmax::<P>::new(pass, weights, slice, space, (z, pairs), t);
+        softmax.all::<TRAIN>();
         if TRAIN {
             into_top::<P>(pass, &sizes, weights, slice, pairs, t, &mut ());
         }
@@ -102,7 +102,7 @@ unsafe fn into_top<P: Product>(
 /// Training where numbers have parts: what is no product is done beside the products of other steps.
 #[inline(always)]
 unsafe fn overlapped<P: Product>(pass: &Pass, weights: &Weights, slice: &Slice, space: &Space, part: &Part) {
-    let sizes = Sizes::new(pass.geo);
+    let sizes = Sizes::of::<P>(pass.geo);
     let z = part.room.map_or(&slice.logits, |room| &room.logits).shared();
     let z = [z, z.wrapping_add(slice.logits.len() / 2)];
     let pairs = part.room.map_or(&space.class_pairs, |room| &room.class_pairs).shared();
@@ -113,8 +113,8 @@ unsafe fn overlapped<P: Product>(pass: &Pass, weights: &Weights, slice: &Slice, 
     if steps.is_empty() {
         return;
     }
-    OutputPairs::new(&sizes, slice, layer, steps.start, input).all::<P>();
-    let softmax = |t: usize| Softmax::new(pass, weights, slice, space, (z[t % 2], pairs), t);
+    OutputPairs::<P>::new(&sizes, slice, layer, steps.start, input).all();
+    let softmax = |t: usize| Softmax::<P>::new(pass, weights, slice, space, (z[t % 2], pairs), t);
     for t in steps.clone() {
         // The logits of this step, beside the softmax of the one before.
         if t == steps.start {
@@ -126,15 +126,15 @@ unsafe fn overlapped<P: Product>(pass: &Pass, weights: &Weights, slice: &Slice, 
         }
         // What the one before sends down, beside the next one's pairs.
         let next = (t + 1).min(steps.end - 1);
-        let mut next = OutputPairs::new(&sizes, slice, layer, next, input);
+        let mut next = OutputPairs::<P>::new(&sizes, slice, layer, next, input);
         if t == steps.start {
-            next.all::<P>();
+            next.all();
         } else {
             let mut next = Spread::over::<P>(&mut next, tiles);
             into_top::<P>(pass, &sizes, weights, slice, pairs, t - 1, &mut next);
         }
     }
     let last = steps.end - 1;
-    softmax(last).all::<P, true>();
+    softmax(last).all::<true>();
     into_top::<P>(pass, &sizes, weights, slice, pairs, last, &mut ());
 }

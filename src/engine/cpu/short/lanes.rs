@@ -4,7 +4,7 @@
 
 use std::arch::x86_64::*;
 
-use super::products::{Product, TILE};
+use super::products::Product;
 
 /// A vector of sixteen f32, or of sixteen pairs of bf16 in the same bits.
 pub type V = __m512;
@@ -139,31 +139,38 @@ pub unsafe fn parts<P: Product>(x: V) -> [V; 3] {
     if P::PARTS == 3 { three(x) } else { [x; 3] }
 }
 
-/// Stores the pairs (a, b) of each part, a tile apart.
+/// Stores the pairs (a, b) of each part, a tile of W columns apart.
 #[inline(always)]
 pub unsafe fn store_pairs<P: Product>(to: *mut f32, a: [V; 3], b: [V; 3]) {
     if P::PARTS == 1 {
         return store(to, pair(a[0], b[0]));
     }
     for part in 0..P::PARTS {
-        store(to.wrapping_add(part * TILE), join(a[part], b[part]));
+        store(to.wrapping_add(part * 16 * P::WIDTH), join(a[part], b[part]));
     }
 }
 
-/// Stores a row's thirty-two streams for the weight gradients: as sixteen pairs or, where numbers have parts, as they are.
+/// Stores a row's streams for the weight gradients: as sixteen pairs or, where numbers have parts, as they are.
 #[inline(always)]
 pub unsafe fn store_row<P: Product>(rows: *mut f32, at: usize, x: [V; 2]) {
     if P::PARTS == 1 {
         return store(rows.wrapping_add(at * 16), row(x[0], x[1]));
     }
-    store(rows.wrapping_add(at * 32), x[0]);
-    store(rows.wrapping_add(at * 32 + 16), x[1]);
+    for v in 0..P::VECTORS {
+        store(rows.wrapping_add(at * P::WIDTH + 16 * v), x[v]);
+    }
 }
 
-/// Where the pair of row `row` is in tiles of pairs [rows/32][parts][16][32].
+/// Vector `v` of a slice's row of sums.
+#[inline(always)]
+pub unsafe fn sum<P: Product>(row: *const f32, v: usize) -> V {
+    if P::VECTORS == 2 { load(row.add(16 * v)) } else { add(load(row), load(row.add(16))) }
+}
+
+/// Where the pair of row `row` is in tiles of pairs [rows/32][parts][16][W].
 #[inline(always)]
 pub fn pair_at<P: Product>(row: usize) -> usize {
-    row / 32 * P::PARTS * TILE + row % 32 / 2 * 32
+    row / 32 * P::COLUMNS + row % 32 / 2 * P::WIDTH
 }
 
 /// `to[j * to_stride + i] = from[i * from_stride + j]` for i, j below 16.

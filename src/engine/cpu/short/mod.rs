@@ -5,7 +5,7 @@
 //! ([`products::Split`]): where that is so, operands of products have three parts, but what cells keep, states and
 //! gradients are f32 in memory.
 //!
-//! A slice is 32 streams wide. Operands are pairs along the summed index: h along units, gate gradients along gate
+//! A slice is 32 streams wide, or 16 where there are few and numbers have parts. Operands are pairs along the summed index: h along units, gate gradients along gate
 //! rows, and for the weight gradients along streams. All are 32 rows or columns at a time, padded with zeros.
 //! LSTM and GRU have four rows a unit (a GRU: r, z, the recurrent part of n, the input part of n), RNN one, so that
 //! one product each fills all pre-activations, and a GRU needs one set of gate gradients.
@@ -43,15 +43,17 @@ pub use gradient_parts::{
     Group, collect_head as collect_head_of_parts, collect_layers as collect_layers_of_parts, groups,
 };
 pub use products::Products;
-use products::{Amx, Dot, Product, Split};
+use products::{Amx, Dot, Narrow, Product, Split};
 pub use weights::Weights;
 
-/// W: streams a slice.
+/// W of most slices.
 pub const WIDTH: usize = 32;
 
 /// Sizes of the short kernels, all padded to 32.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
+    /// W.
+    pub width: usize,
     /// Gate rows a unit.
     pub slots: usize,
     /// Units.
@@ -74,8 +76,13 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// Of a model.
-    pub fn new(geo: &Geometry) -> Sizes {
+    /// Of a model, for the slices of some products.
+    pub fn of<P: Product>(geo: &Geometry) -> Sizes {
+        Sizes::new(geo, P::WIDTH)
+    }
+
+    /// Of a model, for slices of `width` streams.
+    pub fn new(geo: &Geometry, width: usize) -> Sizes {
         let parts = geo.short.map_or(1, Products::parts);
         let (slots, record) = match (geo.shape.cell, parts) {
             (CellKind::Lstm | CellKind::Gru, 1) => (4, 3),
@@ -84,6 +91,7 @@ impl Sizes {
             (CellKind::Lstm | CellKind::Gru, _) => (4, geo.record),
         };
         Sizes {
+            width,
             slots,
             units: geo.shape.hidden.next_multiple_of(32),
             rows: (slots * geo.shape.hidden).next_multiple_of(32),
@@ -91,24 +99,24 @@ impl Sizes {
             columns: (geo.shape.hidden + 1).next_multiple_of(32),
             record,
             parts,
-            state: geo.units * WIDTH,
+            state: geo.units * width,
             sums_along: geo.sums_along(),
         }
     }
 
     /// u32 of one step's state as pairs of units.
     fn pairs(&self) -> usize {
-        self.units / 2 * WIDTH * self.parts
+        self.units / 2 * self.width * self.parts
     }
 
     /// u32 of one step's state as pairs of streams.
     fn streams(&self) -> usize {
-        self.columns * WIDTH / 2
+        self.columns * self.width / 2
     }
 
     /// u32 of a row's streams for the weight gradients: pairs; where numbers have parts, f32 that are brought into pairs later.
     fn row(&self) -> usize {
-        if self.parts > 1 { WIDTH } else { WIDTH / 2 }
+        if self.parts > 1 { self.width } else { self.width / 2 }
     }
 
     /// u32 of one step's logits' gradients for the weight gradients.
@@ -123,17 +131,17 @@ impl Sizes {
 
     /// u32 of one step's gate gradients as pairs of gate rows.
     fn gates(&self) -> usize {
-        self.rows / 2 * WIDTH * self.parts
+        self.rows / 2 * self.width * self.parts
     }
 
     /// u32 of one step's characters, one-hot as pairs of streams.
     fn one_hot(&self) -> usize {
-        self.classes * WIDTH / 2
+        self.classes * self.width / 2
     }
 
     /// u32 of one step's records; its gate gradients as pairs of streams [rows][16] are written over them.
     fn records(&self) -> usize {
-        (self.units * self.record * WIDTH).max(self.rows * WIDTH / 2)
+        (self.units * self.record * self.width).max(self.rows * self.width / 2)
     }
 }
 
@@ -188,8 +196,13 @@ const ONES: u32 = 0x3f80_3f80;
 
 impl Space {
     /// Room for `steps`.
-    pub fn new(geo: &Geometry, training: bool, dropout: bool, steps: usize) -> Result<Space, EngineError> {
-        let sizes = Sizes::new(geo);
+    pub fn new(
+        geo: &Geometry,
+        width: usize,
+        (training, dropout): (bool, bool),
+        steps: usize,
+    ) -> Result<Space, EngineError> {
+        let sizes = Sizes::new(geo, width);
         let zeros = |n| Buffer::zeros(n, "activations of a chunk");
         let if_ = |condition: bool, n: usize| if condition { n } else { 0 };
         let parts = sizes.parts > 1;
@@ -211,15 +224,15 @@ impl Space {
             .collect::<Result<_, EngineError>>()?;
         let mut stage = zeros(if_(!parts, sizes.streams()))?;
         if !parts {
-            stage.as_mut_slice()[geo.shape.hidden * WIDTH / 2..][..WIDTH / 2].fill(f32::from_bits(ONES));
+            stage.as_mut_slice()[geo.shape.hidden * width / 2..][..width / 2].fill(f32::from_bits(ONES));
         }
         Ok(Space {
             layers,
-            characters: zeros(sizes.classes / 2 * WIDTH)?,
+            characters: zeros(sizes.classes / 2 * width)?,
             one_hot: zeros(if_(training && !parts, steps * sizes.one_hot()))?,
             input: zeros(if_(parts, sizes.pairs()))?,
             gates: zeros(if_(training, 2 * sizes.gates()))?,
-            class_pairs: zeros(if_(training, sizes.classes / 2 * WIDTH * sizes.parts))?,
+            class_pairs: zeros(if_(training, sizes.classes / 2 * width * sizes.parts))?,
             class_streams: zeros(if_(training, steps * sizes.stream_classes()))?,
             stage,
             along: match training && sizes.sums_along {
@@ -324,22 +337,22 @@ macro_rules! entrances {
     };
 }
 
-entrances!(dot Dot; amx Amx; split Split;);
+entrances!(dot Dot; amx Amx; split Split; narrow Narrow;);
 
 /// Runs a thread's part of a slice.
 ///
 /// # Safety
 /// As [`super::dispatch::run_part`].
 pub unsafe fn run_part(work: Work, pass: &Pass, weights: &Weights, slice: &Slice, part: &Part) {
-    assert!(
-        pass.steps >= 1 && pass.steps <= slice.steps && slice.width == WIDTH,
-        "the slice has room for the chunk"
-    );
+    assert!(pass.steps >= 1 && pass.steps <= slice.steps, "the slice has room for the chunk");
     let Some(space) = &slice.short else { unreachable!("slices of this geometry have short memory") };
     // SAFETY: `Products` come from detection; the slice was made by `Slice::new` for this geometry.
     unsafe {
         match pass.geo.short {
             Some(Products::Amx) => amx::run(work, pass, weights, slice, space, part),
+            Some(Products::Split) if slice.width == Narrow::WIDTH => {
+                narrow::run(work, pass, weights, slice, space, part);
+            }
             Some(Products::Split) => split::run(work, pass, weights, slice, space, part),
             _ => dot::run(work, pass, weights, slice, space, part),
         }
@@ -362,23 +375,30 @@ pub fn run_gradient(geo: &Geometry, slices: &[Slice], steps: usize, job: &mut Jo
 pub fn run_group(geo: &Geometry, slices: &[Slice], steps: usize, group: &mut Group) {
     assert!(slices.iter().all(|s| steps <= s.steps && s.short.is_some()), "slices for training");
     // SAFETY: as in `run_part`.
-    unsafe { split::gradient_of_parts(geo, slices, steps, group) }
+    unsafe {
+        match slices.first() {
+            Some(slice) if slice.width == Narrow::WIDTH => {
+                narrow::gradient_of_parts(geo, slices, steps, group);
+            }
+            _ => split::gradient_of_parts(geo, slices, steps, group),
+        }
+    }
 }
 
 /// What the first lane of a slice did, from what its passes left: `Engine::tap`. In bf16.
 pub fn activations(geo: &Geometry, slice: &Slice, steps: usize) -> Vec<LayerActivations> {
-    let (sizes, hidden) = (Sizes::new(geo), geo.shape.hidden);
+    let (sizes, hidden) = (Sizes::new(geo, slice.width), geo.shape.hidden);
     let Some(space) = &slice.short else { return Vec::new() };
     let layers = space.layers.iter().map(|short| {
         let mut out = LayerActivations::default();
         for t in 0..steps {
             let record = |unit: usize, slot: usize| {
-                short.records.as_slice()[t * sizes.records() + (unit * sizes.record + slot) * WIDTH]
+                short.records.as_slice()[t * sizes.records() + (unit * sizes.record + slot) * slice.width]
             };
             let low = |x: f32| f32::from_bits(x.to_bits() << 16);
             let high = |x: f32| f32::from_bits(x.to_bits() & 0xffff_0000);
             let h = |unit: usize| {
-                let pair = short.h.pairs.as_slice()[(t + 1) * sizes.pairs() + unit / 2 * WIDTH];
+                let pair = short.h.pairs.as_slice()[(t + 1) * sizes.pairs() + unit / 2 * slice.width];
                 if unit % 2 == 1 { high(pair) } else { low(pair) }
             };
             out.h.extend((0..hidden).map(h));

@@ -76,6 +76,9 @@ fn amx_is_permitted() -> bool {
     false
 }
 
+/// f32 from one row of sums to the next, where they are a slice's.
+pub const ROW: usize = 32;
+
 /// A run of tiles of one operand.
 #[derive(Clone, Copy)]
 pub struct Tiles {
@@ -89,6 +92,11 @@ impl Tiles {
     /// Tiles that follow one another from `at` on, each of a product's parts.
     pub fn dense<P: Product>(at: *const u32) -> Tiles {
         Tiles { at, step: P::PARTS * TILE }
+    }
+
+    /// The same of W columns.
+    pub fn columns<P: Product>(at: *const u32) -> Tiles {
+        Tiles { at, step: P::COLUMNS }
     }
 
     /// Tiles of numbers that are bf16's own.
@@ -180,12 +188,18 @@ impl<W: Pieces> Between for Spread<'_, W> {
 pub unsafe trait Product: 'static {
     /// Parts of a number; those of a tile's numbers are tiles that follow one another, the largest first.
     const PARTS: usize;
+    /// Vectors a slice, and W: streams a slice.
+    const VECTORS: usize = 2;
+    const WIDTH: usize = 16 * Self::VECTORS;
+    /// u32 from one tile of 16 pairs of W columns to the next.
+    const COLUMNS: usize = Self::PARTS * 16 * Self::WIDTH;
     /// In how many pieces a tile of `pairs` is multiplied.
     const PIECES: usize;
     /// Before the first product.
     unsafe fn begin();
     /// c[i][j] (+)= sum over tiles, pairs p of 16 and their two halves of a[i][p] * b[p][j], i and j below 32, of `ones`,
     /// where the numbers of `b` are bf16's own and have one part, and of both `pairs`. Rows of `c` lie `stride` f32 apart.
+    /// Where W is 16, what is to be summed is c[i][j] + c[i][16 + j], and there are no `ones`.
     /// With ADD to what `c` holds. What `between` does is done while `pairs` are multiplied, where another unit of the
     /// processor multiplies.
     unsafe fn sums<const ADD: bool>(
@@ -309,7 +323,7 @@ macro_rules! tiles {
             a = in(reg) $a,
             b = in(reg) $b,
             row_a = in(reg) 64_usize,
-            row_b = in(reg) 128_usize,
+            row_b = in(reg) 4 * Self::WIDTH,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack, preserves_flags, readonly),
@@ -426,12 +440,13 @@ macro_rules! product {
     };
 }
 
-/// A kind of products in tiles: parts, and what is done with each tile of `ones` and, in pieces, of `pairs`.
+/// A kind of products in tiles: parts, vectors, and what is done with each tile of `ones` and, in pieces, of `pairs`.
 macro_rules! in_tiles {
-    ($name:ident, $parts:literal, $pieces:literal, $ones:tt, $pairs:tt) => {
+    ($name:ident, $parts:literal, $vectors:literal, $pieces:literal, $ones:tt, $pairs:tt) => {
         // SAFETY: the assembler reads and writes what the contract covers, and no register but those it names.
         unsafe impl Product for $name {
             const PARTS: usize = $parts;
+            const VECTORS: usize = $vectors;
             const PIECES: usize = $pieces;
 
             #[inline(always)]
@@ -458,7 +473,7 @@ macro_rules! in_tiles {
     };
 }
 
-in_tiles!(Amx, 1, 1, [both_at!(0, 0)], [both_at!(0, 0)]);
+in_tiles!(Amx, 1, 2, 1, [both_at!(0, 0)], [both_at!(0, 0)]);
 
 /// f32 by the same instruction: a number is the sum of three of bf16, exactly, and of the nine products of parts the six
 /// that are not below f32's own rounding are summed.
@@ -468,7 +483,88 @@ pub struct Split;
 in_tiles!(
     Split,
     3,
+    2,
     6,
     [both_at!(4096, 0), rows_at!(2048), rows_at!(0)],
     [both_at!(0, 4096), columns_at!(2048), rows_at!(2048), columns_at!(0), rows_at!(4096), rows_at!(0)]
+);
+
+/// The same for slices of sixteen streams: two rows of sums of one tile, each in two, for a product takes longer than two of them
+/// are apart.
+pub struct Narrow;
+
+/// A tile of each of two parts of `b`, and products with tmm4 and tmm5: the first part's into one sum, the second's into the other.
+macro_rules! two_parts_at {
+    ($a:literal, $first:literal, $second:literal) => {
+        concat!(
+            "tileloadd tmm4, [{a} + {row_a}*1 + ",
+            $a,
+            "]\n",
+            "tileloadd tmm6, [{b} + {row_b}*1 + ",
+            $first,
+            "]\n",
+            "tdpbf16ps tmm0, tmm4, tmm6\n",
+            "tileloadd tmm5, [{a} + {row_a}*1 + ",
+            $a,
+            " + 1024]\n",
+            "tdpbf16ps tmm2, tmm5, tmm6\n",
+            "tileloadd tmm7, [{b} + {row_b}*1 + ",
+            $second,
+            "]\n",
+            "tdpbf16ps tmm1, tmm4, tmm7\n",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+        )
+    };
+}
+
+/// Two tiles of `a`, and their products with tmm7 into the first sums and with the first part of `b`, which is loaded, into the second.
+macro_rules! middle_rows_at {
+    ($a:literal) => {
+        concat!(
+            "tileloadd tmm4, [{a} + {row_a}*1 + ",
+            $a,
+            "]\n",
+            "tdpbf16ps tmm0, tmm4, tmm7\n",
+            "tileloadd tmm5, [{a} + {row_a}*1 + ",
+            $a,
+            " + 1024]\n",
+            "tdpbf16ps tmm2, tmm5, tmm7\n",
+            "tileloadd tmm6, [{b} + {row_b}*1]\n",
+            "tdpbf16ps tmm1, tmm4, tmm6\n",
+            "tdpbf16ps tmm3, tmm5, tmm6",
+        )
+    };
+}
+
+/// Two tiles of two parts of `a`, and their products with tmm6.
+macro_rules! two_rows_at {
+    ($first:literal, $second:literal) => {
+        concat!(
+            "tileloadd tmm4, [{a} + {row_a}*1 + ",
+            $first,
+            "]\n",
+            "tdpbf16ps tmm0, tmm4, tmm6\n",
+            "tileloadd tmm5, [{a} + {row_a}*1 + ",
+            $first,
+            " + 1024]\n",
+            "tdpbf16ps tmm2, tmm5, tmm6\n",
+            "tileloadd tmm4, [{a} + {row_a}*1 + ",
+            $second,
+            "]\n",
+            "tdpbf16ps tmm1, tmm4, tmm6\n",
+            "tileloadd tmm5, [{a} + {row_a}*1 + ",
+            $second,
+            " + 1024]\n",
+            "tdpbf16ps tmm3, tmm5, tmm6",
+        )
+    };
+}
+
+in_tiles!(
+    Narrow,
+    3,
+    1,
+    3,
+    [""],
+    [two_parts_at!(0, 2048, 1024), middle_rows_at!(2048), two_rows_at!(4096, 0)]
 );

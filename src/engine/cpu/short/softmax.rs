@@ -5,20 +5,21 @@
 use super::super::forward::Pass;
 use super::super::math::exp;
 use super::super::simd::Avx512;
-use super::lanes::{V, add, load, mul, pair_at, parts, splat, store, store_pairs, store_row, sub};
-use super::products::{Pieces, Product, Split};
-use super::{Sizes, Slice, Space, WIDTH, Weights};
+use super::lanes::{V, add, load, mul, pair_at, parts, splat, store, store_pairs, store_row, sub, sum};
+use super::products::{Pieces, Product, ROW};
+use super::{Sizes, Slice, Space, Weights};
 use crate::engine::IGNORE;
 use std::arch::x86_64::_mm512_max_ps;
+use std::marker::PhantomData;
 
 /// Classes a piece.
 const CLASSES: usize = 8;
 
 /// One step's logits on their way to losses and gradients.
-pub struct Softmax<'a> {
+pub struct Softmax<'a, P> {
     slice: &'a Slice,
     bias: *const f32,
-    /// Logits without bias, then their exponentials, then gradients [classes][W].
+    /// Logits without bias, then their exponentials, then gradients [classes][32].
     z: *mut f32,
     /// Gradients as pairs of classes; rows for the weight gradients.
     pairs: *mut f32,
@@ -33,9 +34,10 @@ pub struct Softmax<'a> {
     /// Which pass over the classes, and from which class on.
     pass: usize,
     class: usize,
+    of: PhantomData<P>,
 }
 
-impl<'a> Softmax<'a> {
+impl<'a, P: Product> Softmax<'a, P> {
     /// Of step `t`, whose logits are, or will be, in `z`.
     #[inline(always)]
     pub unsafe fn new(
@@ -45,9 +47,9 @@ impl<'a> Softmax<'a> {
         space: &Space,
         (z, pairs): (*mut f32, *mut f32),
         t: usize,
-    ) -> Softmax<'a> {
+    ) -> Softmax<'a, P> {
         let geo = pass.geo;
-        let sizes = Sizes::new(geo);
+        let sizes = Sizes::of::<P>(geo);
         let rows = space.class_streams.shared().wrapping_add(t * sizes.stream_classes());
         Softmax {
             slice,
@@ -63,25 +65,26 @@ impl<'a> Softmax<'a> {
             scale: [splat(0.0); 2],
             pass: 0,
             class: 0,
+            of: PhantomData,
         }
     }
 
     /// All at once.
     #[inline(always)]
-    pub unsafe fn all<P: Product, const TRAIN: bool>(&mut self) {
+    pub unsafe fn all<const TRAIN: bool>(&mut self) {
         while self.pass < PASSES {
-            self.some_classes::<P, TRAIN>();
+            self.some_classes::<TRAIN>();
         }
     }
 
     /// Some classes of a pass over them: the largest logit; exponentials and their sum; gradients.
     #[inline(always)]
-    unsafe fn some_classes<P: Product, const TRAIN: bool>(&mut self) {
+    unsafe fn some_classes<const TRAIN: bool>(&mut self) {
         let (class, end) = (self.class, (self.class + CLASSES).min(self.vocab));
         match self.pass {
             0 => self.largest(class, end),
             1 => self.exponentials(class, end),
-            2 if TRAIN => self.gradients::<P>(class, end),
+            2 if TRAIN => self.gradients(class, end),
             _ => {}
         }
         self.class = end;
@@ -99,10 +102,10 @@ impl<'a> Softmax<'a> {
     unsafe fn largest(&mut self, class: usize, end: usize) {
         for class in class..end {
             let bias = splat(*self.bias.add(class));
-            for v in 0..2 {
-                let at = self.z.add(class * WIDTH + 16 * v);
-                let z = add(load(at), bias);
-                store(at, z);
+            for v in 0..P::VECTORS {
+                let row = self.z.add(class * ROW);
+                let z = add(sum::<P>(row, v), bias);
+                store(row.add(16 * v), z);
                 self.max[v] = _mm512_max_ps(self.max[v], z);
             }
         }
@@ -111,14 +114,14 @@ impl<'a> Softmax<'a> {
     /// The targets' logits, before exponentials overwrite them.
     #[inline(always)]
     unsafe fn targets(&mut self) {
-        let mut maxima = [0.0f32; WIDTH];
-        for v in 0..2 {
+        let mut maxima = [0.0f32; 32];
+        for v in 0..P::VECTORS {
             store(maxima.as_mut_ptr().add(16 * v), self.max[v]);
         }
-        for (lane, &target) in self.slice.targets[self.t * WIDTH..][..WIDTH].iter().enumerate() {
-            *self.slice.losses.shared().add(self.t * WIDTH + lane) = match target {
+        for (lane, &target) in self.slice.targets[self.t * P::WIDTH..][..P::WIDTH].iter().enumerate() {
+            *self.slice.losses.shared().add(self.t * P::WIDTH + lane) = match target {
                 IGNORE => 0.0,
-                _ => maxima[lane] - *self.z.add(usize::from(target) * WIDTH + lane),
+                _ => maxima[lane] - *self.z.add(usize::from(target) * ROW + lane),
             };
         }
     }
@@ -126,8 +129,8 @@ impl<'a> Softmax<'a> {
     #[inline(always)]
     unsafe fn exponentials(&mut self, class: usize, end: usize) {
         for class in class..end {
-            for v in 0..2 {
-                let at = self.z.add(class * WIDTH + 16 * v);
+            for v in 0..P::VECTORS {
+                let at = self.z.add(class * ROW + 16 * v);
                 let e = exp::<Avx512>(sub(load(at), self.max[v]));
                 self.sum[v] = add(self.sum[v], e);
                 store(at, e);
@@ -137,35 +140,35 @@ impl<'a> Softmax<'a> {
 
     #[inline(always)]
     unsafe fn losses<const TRAIN: bool>(&mut self) {
-        let (mut sums, mut scales) = ([0.0f32; WIDTH], [0.0f32; WIDTH]);
-        for v in 0..2 {
+        let (mut sums, mut scales) = ([0.0f32; 32], [0.0f32; 32]);
+        for v in 0..P::VECTORS {
             store(sums.as_mut_ptr().add(16 * v), self.sum[v]);
         }
-        for (lane, &target) in self.slice.targets[self.t * WIDTH..][..WIDTH].iter().enumerate() {
+        for (lane, &target) in self.slice.targets[self.t * P::WIDTH..][..P::WIDTH].iter().enumerate() {
             if target == IGNORE {
                 continue;
             }
-            *self.slice.losses.shared().add(self.t * WIDTH + lane) += sums[lane].ln();
+            *self.slice.losses.shared().add(self.t * P::WIDTH + lane) += sums[lane].ln();
             scales[lane] = self.gradient_scale / sums[lane];
             if TRAIN {
                 // (softmax - target) * scale, in the numerators' units until it is stored.
-                *self.z.add(usize::from(target) * WIDTH + lane) -= sums[lane];
+                *self.z.add(usize::from(target) * ROW + lane) -= sums[lane];
             }
         }
         self.scale = [load(scales.as_ptr()), load(scales.as_ptr().add(16))];
     }
 
     #[inline(always)]
-    unsafe fn gradients<P: Product>(&mut self, class: usize, end: usize) {
+    unsafe fn gradients(&mut self, class: usize, end: usize) {
         for class in (class..end).step_by(2) {
             let mut d = [[splat(0.0); 2]; 2];
             let n = 2.min(self.vocab - class);
             for i in 0..n {
-                for v in 0..2 {
-                    d[i][v] = mul(load(self.z.add((class + i) * WIDTH + 16 * v)), self.scale[v]);
+                for v in 0..P::VECTORS {
+                    d[i][v] = mul(load(self.z.add((class + i) * ROW + 16 * v)), self.scale[v]);
                 }
             }
-            for v in 0..2 {
+            for v in 0..P::VECTORS {
                 let at = self.pairs.add(pair_at::<P>(class) + 16 * v);
                 store_pairs::<P>(at, parts::<P>(d[0][v]), parts::<P>(d[1][v]));
             }
@@ -179,7 +182,7 @@ impl<'a> Softmax<'a> {
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16,avx2,fma,f16c")]
     unsafe fn next(&mut self) {
-        self.some_classes::<Split, true>();
+        self.some_classes::<true>();
     }
 }
 
@@ -187,7 +190,7 @@ impl<'a> Softmax<'a> {
 const PASSES: usize = 3;
 
 /// Where numbers have parts.
-impl Pieces for Softmax<'_> {
+impl<P: Product> Pieces for Softmax<'_, P> {
     #[inline(always)]
     fn pieces(&self) -> usize {
         PASSES * self.vocab.div_ceil(CLASSES)

@@ -5,7 +5,7 @@
 use rayon::prelude::*;
 
 use super::products::TILE;
-use super::{Buffer, EngineError, Geometry, Sizes, lanes};
+use super::{Buffer, EngineError, Geometry, Sizes, WIDTH, lanes};
 use crate::model::CellKind;
 
 /// One layer's weights; tiles are [32 rows][16 pairs along the summed index].
@@ -41,7 +41,7 @@ pub struct Weights {
 impl Weights {
     /// Room for a model.
     pub fn new(geo: &Geometry) -> Result<Weights, EngineError> {
-        let sizes = Sizes::new(geo);
+        let sizes = Sizes::new(geo, WIDTH);
         let zeros = |n| Buffer::zeros(n, "packed weights");
         let tiles = |rows: usize, columns: usize| zeros(rows / 32 * (columns / 32) * sizes.parts * TILE);
         let layers = (0..geo.shape.layers)
@@ -76,7 +76,8 @@ impl Weights {
             weights.pack(geo, arena, layer);
         }
         let (w, b) = geo.shape.head_ranges();
-        let (weights, parts) = (|class| Some(&arena[w.start + class * h..][..h]), Sizes::new(geo).parts);
+        let (weights, parts) =
+            (|class| Some(&arena[w.start + class * h..][..h]), Sizes::new(geo, WIDTH).parts);
         rows(&mut self.head, parts, h, v, weights);
         columns(&mut self.head_back, parts, h, v, weights);
         self.head_bias.as_mut_slice()[..v].copy_from_slice(&arena[b]);
@@ -186,7 +187,7 @@ unsafe fn half_tile(from: &[[f32; 16]; 32], parts: usize, to: &mut [f32]) {
 
 impl LayerWeights {
     fn pack(&mut self, geo: &Geometry, arena: &[f32], layer: usize) {
-        let (h, sizes) = (geo.shape.hidden, Sizes::new(geo));
+        let (h, sizes) = (geo.shape.hidden, Sizes::new(geo, WIDTH));
         let inputs = if layer == 0 { geo.shape.vocab } else { h };
         let gru = geo.shape.cell == CellKind::Gru;
         let at = geo.shape.layer_ranges(layer);
