@@ -9,7 +9,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::operands::{Beside, MOST_TILES, Rows, States, steps_a_tile};
-use super::products::{Pairs, Product, Split, Spread, TILE, Tiles};
+use super::products::{Pairs, Product, Spread, TILE, Tiles};
+use super::tiles::Split;
 use super::{Buffer, EngineError, Geometry, Sizes, Slice, WIDTH};
 use crate::model::CellKind;
 

@@ -2,7 +2,7 @@
 //! every operand of a product kept as bf16 pairs in the order in which tiles are read.
 //!
 //! They serve bf16, and on AMX the passes of f32 over many streams as well, each of whose numbers is three of bf16
-//! ([`products::Split`]): where that is so, operands of products have three parts, but what cells keep, states and
+//! ([`tiles::Split`]): where that is so, operands of products have three parts, but what cells keep, states and
 //! gradients are f32 in memory.
 //!
 //! A slice is 32 streams wide, or 16 where there are few and numbers have parts. Operands are pairs along the summed index: h along units, gate gradients along gate
@@ -26,6 +26,7 @@ mod lanes;
 mod operands;
 mod products;
 mod softmax;
+mod tiles;
 mod weights;
 
 use super::buffer::Buffer;
@@ -43,7 +44,8 @@ pub use gradient_parts::{
     Group, collect_head as collect_head_of_parts, collect_layers as collect_layers_of_parts, groups,
 };
 pub use products::Products;
-use products::{Amx, Dot, Narrow, Product, Split};
+use products::{Dot, Product};
+use tiles::{Amx, Narrow, Split};
 pub use weights::Weights;
 
 /// W of most slices.
