@@ -148,6 +148,19 @@ impl Pace {
         self.note(together, start.elapsed().as_nanos() as f64 / size as f64);
     }
 
+    /// Whether the next of many short jobs is done together.
+    fn next(&mut self, span: &mut Span) -> bool {
+        if span.left == 0 {
+            if let Some(begun) = span.begun {
+                self.note(span.together, begun.elapsed().as_nanos() as f64 / Span::JOBS as f64);
+            }
+            (span.together, span.left) = (self.together(), Span::JOBS);
+            span.begun = Some(Instant::now());
+        }
+        span.left -= 1;
+        span.together
+    }
+
     fn together(&mut self) -> bool {
         self.jobs += 1;
         if self.jobs <= Pace::FIRST.1 {
@@ -190,6 +203,21 @@ impl Pace {
             self.streak = 0;
         }
     }
+}
+
+/// Jobs of microseconds that follow each other closely, on which a [`Pace`] decides for some at a time: one is over before a
+/// thread that was parked has woken, and before its cache holds its share of the weights.
+#[derive(Debug, Default)]
+pub struct Span {
+    /// Jobs to come.
+    left: usize,
+    together: bool,
+    begun: Option<Instant>,
+}
+
+impl Span {
+    /// Jobs a decision.
+    const JOBS: usize = 32;
 }
 
 struct Shared {
@@ -241,6 +269,14 @@ impl Team {
             return job(&self.alone, 0);
         }
         pace.choose(size, |together| if together { self.run(job) } else { job(&self.alone, 0) });
+    }
+
+    /// The same for one of many short jobs.
+    pub fn work_in_span(&mut self, pace: &mut Pace, span: &mut Span, job: Job) {
+        if !self.helpers.is_empty() && pace.next(span) {
+            return self.run(job);
+        }
+        job(&self.alone, 0);
     }
 
     /// Runs `job` for every member and returns when all are done.
@@ -320,6 +356,16 @@ impl Drop for Team {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is slow at first, because threads must wake, is not given up for it: the decision is on many jobs.
+    #[test]
+    fn a_span_of_short_jobs_is_judged_as_one() {
+        let (mut pace, mut span) = (Pace::default(), Span::default());
+        let decisions: Vec<bool> = (0..5 * Span::JOBS).map(|_| pace.next(&mut span)).collect();
+        let spans: Vec<bool> = decisions.chunks(Span::JOBS).map(|span| span[0]).collect();
+        assert!(decisions.chunks(Span::JOBS).all(|span| span.iter().all(|&one| one == span[0])));
+        assert_eq!(spans, [true, true, true, false, false]);
+    }
 
     #[test]
     fn members_meet_and_jobs_follow_each_other() {

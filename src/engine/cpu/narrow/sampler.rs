@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::super::geometry::Isa;
 use super::super::space::Use;
-use super::super::team::{Meeting, Pace, Team};
+use super::super::team::{Meeting, Pace, Span, Team};
 use super::dispatch;
 use super::forward::{Run, Work};
 use super::plan::Plan;
@@ -76,8 +76,10 @@ pub fn sample_one(
     space.fit(plan, Use::Inference, 1, 1)?;
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(1)));
     let source = Source { plan, store, precision, request, next: &next, done: &done };
+    let mut span = Span::default();
     run(source, &mut space, &mut |run| {
-        team.work(pace, 1, &|meeting, member| dispatch::work(&Run { meeting, ..*run }, member));
+        let job = |meeting: &Meeting, member| dispatch::work(&Run { meeting, ..*run }, member);
+        team.work_in_span(pace, &mut span, &job);
     });
     let done = done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
     Ok(done.into_iter().map(|(_, tune)| tune).collect())
