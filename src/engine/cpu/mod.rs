@@ -189,7 +189,9 @@ impl CpuEngine {
         let (profile, squares) = (&mut self.profile, &mut self.squares);
         let norm = self.pool.install(|| {
             profile.time(Stage::Slices, || training.run(Work::Train, &pass, chunk));
-            profile.time(Stage::Gradients, || jobs.run(geo, &training.slices, chunk.steps, true));
+            if !geo.sums_along() {
+                profile.time(Stage::Gradients, || jobs.run(geo, &training.slices, chunk.steps, true));
+            }
             profile.time(Stage::Collect, || {
                 jobs.collect(geo, &training.slices, unscale, grads, true);
                 // Partial sums over fixed blocks, added in order: the same for any number of threads.

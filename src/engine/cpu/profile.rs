@@ -94,10 +94,13 @@ impl Profile {
         let [slices, gradients, collect, update, pack] = std::mem::take(&mut self.stages);
         let waiting = (slices - passes.iter().sum::<f64>()).max(0.0);
         let [forward, head, backward] = passes;
+        // Where slices sum their own along the way, nothing is done afterwards.
+        let along = gradients == 0.0;
+        let backward_name = if along { "layers backward, weights' gradients" } else { "layers backward" };
         let phases = [
             ("layers forward", forward),
             ("head and loss", head),
-            ("layers backward", backward),
+            (backward_name, backward),
             ("waiting for the last slice", waiting),
             ("weights' gradients", gradients),
             ("norm, carried state", collect),
@@ -107,6 +110,7 @@ impl Profile {
         if phases.iter().all(|(_, seconds)| *seconds == 0.0) {
             return Vec::new(); // The path for few streams keeps no time.
         }
-        phases.map(|(name, seconds)| Phase { name, seconds }).into()
+        let all = phases.into_iter().filter(|(name, _)| !along || *name != "weights' gradients");
+        all.map(|(name, seconds)| Phase { name, seconds }).collect()
     }
 }
