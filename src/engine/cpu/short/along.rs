@@ -6,15 +6,12 @@
 use std::ops::Range;
 
 use super::super::forward::Pass;
-use super::products::{Between, Pairs, Product, TILE, Tiles};
+use super::products::{Between, Pairs, Product, ROW, SUMS, TILE, Tiles};
 use super::{Buffer, EngineError, Geometry, Sizes, Slice, Space};
-
-/// f32 of 32 rows of 32 sums.
-pub const SUMS: usize = 1024;
 
 /// Steps that are multiplied together: their operands stay in the second-level cache, and sums are read and written once for
 /// all of them.
-pub const GROUP: usize = 8;
+pub const STEPS: usize = 8;
 
 /// A slice's sums.
 #[derive(Debug)]
@@ -187,9 +184,9 @@ unsafe fn products<P: Product>(
             let to = sums.add(column * SUMS);
             let pairs = [Pairs { a, b, n }, Pairs::NONE];
             if first {
-                P::sums::<false>(to, 32, Pairs::NONE, pairs, between);
+                P::sums::<false>(to, ROW, pairs, between);
             } else {
-                P::sums::<true>(to, 32, Pairs::NONE, pairs, between);
+                P::sums::<true>(to, ROW, pairs, between);
             }
         }
         t += n;

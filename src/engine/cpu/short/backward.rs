@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::super::forward::{Part, Pass};
 use super::super::head::mask_of;
-use super::along::{GROUP, Pending};
+use super::along::{self, Pending};
 use super::forward::Sums;
 use super::gates::{Cells, Gates};
 use super::lanes::{self, load, mul, splat, store};
@@ -62,10 +62,15 @@ pub unsafe fn backward<P: Product>(
                 let back = weights.layers[layer].back_input.ptr();
                 into_layer::<P>(to, back, d, own.clone(), sizes.rows / 32, mask, &mut ());
             }
-            if t % GROUP == 0
+            if t % along::STEPS == 0
                 && let Some(pending) = &mut pending
             {
-                pending.start(layer, t..(t + GROUP).min(pass.steps), row_blocks.clone(), classes.clone());
+                pending.start(
+                    layer,
+                    t..(t + along::STEPS).min(pass.steps),
+                    row_blocks.clone(),
+                    classes.clone(),
+                );
             }
         }
         if let Some(pending) = &mut pending {
@@ -97,10 +102,10 @@ pub unsafe fn into_layer<P: Product>(
         let w = Tiles::dense::<P>(w.cast::<u32>().add(block * depth * P::PARTS * TILE));
         let pairs = [Pairs { a: w, b: Tiles::columns::<P>(d.cast()), n: depth }, Pairs::NONE];
         if P::VECTORS == 2 {
-            P::sums::<false>(out.add(block * 32 * P::WIDTH), ROW, Pairs::NONE, pairs, between);
+            P::sums::<false>(out.add(block * 32 * P::WIDTH), ROW, pairs, between);
             continue;
         }
-        P::sums::<false>(sums.add(block % 2 * 32 * ROW), ROW, Pairs::NONE, pairs, between);
+        P::sums::<false>(sums.add(block % 2 * 32 * ROW), ROW, pairs, between);
         if block > blocks.start {
             add_up::<P>(sums, block - 1, out);
         }
@@ -172,7 +177,7 @@ unsafe fn step<P: Product>(
     };
     let depth = sizes.rows / 32;
     // What the products of a later group come to here and in the rest of this one's steps, behind the first block.
-    let steps = t % GROUP + 1;
+    let steps = t % along::STEPS + 1;
     let due = pending.as_ref().map_or(0, Pending::left).div_ceil(steps);
     let share = |i: usize| due * i / blocks.len().max(1);
     for block in blocks.clone() {
@@ -189,7 +194,7 @@ unsafe fn step<P: Product>(
         let sums = cells.sums[block % 2];
         let tiles = pending.as_ref().map_or(0, |pending| pending.tiles(products));
         let mut beside = Spread::over::<P>(&mut beside, depth + tiles);
-        P::sums::<false>(sums, ROW, Pairs::NONE, [pairs, Pairs::NONE], &mut beside);
+        P::sums::<false>(sums, ROW, [pairs, Pairs::NONE], &mut beside);
         if let Some(pending) = pending {
             for _ in 0..products {
                 pending.next::<P>(&mut beside);
@@ -255,14 +260,6 @@ impl<'a, P: Product> Beside<'a, P> {
         let (i, v) = (self.step / P::VECTORS, self.step % P::VECTORS);
         self.cells.vector::<P>(self.unit + i, v, &mut self.d[i]);
         self.step += 1;
-    }
-
-    /// All at once.
-    #[inline(always)]
-    unsafe fn all(&mut self) {
-        for _ in 0..self.pieces {
-            self.next();
-        }
     }
 }
 

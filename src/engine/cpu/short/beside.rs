@@ -202,14 +202,6 @@ impl<'a, P: Product> Beside<'a, P> {
         }
         self.done += 1;
     }
-
-    /// All at once.
-    #[inline(always)]
-    pub unsafe fn all(&mut self) {
-        while self.done < self.pieces {
-            self.next();
-        }
-    }
 }
 
 impl<P: Product> Pieces for Beside<'_, P> {
@@ -250,25 +242,6 @@ impl<P: Product> OutputPairs<P> {
         let from = slice.output(sizes.state, layer, t);
         OutputPairs { from, to, unit: 0, units: sizes.units, of: PhantomData }
     }
-
-    /// All at once.
-    #[inline(always)]
-    pub unsafe fn all(&mut self) {
-        while self.unit < self.units {
-            self.pair();
-        }
-    }
-
-    /// Two units.
-    #[inline(always)]
-    unsafe fn pair(&mut self) {
-        for v in 0..P::VECTORS {
-            let from = self.from.add(self.unit * P::WIDTH + 16 * v);
-            let to = self.to.add(pair_at::<P>(self.unit) + 16 * v);
-            store_pairs::<P>(to, parts::<P>(load(from)), parts::<P>(load(from.add(P::WIDTH))));
-        }
-        self.unit += 2;
-    }
 }
 
 impl<P: Product> Pieces for OutputPairs<P> {
@@ -277,8 +250,14 @@ impl<P: Product> Pieces for OutputPairs<P> {
         self.units / 2
     }
 
+    /// Two units.
     #[inline(always)]
     unsafe fn piece(&mut self) {
-        self.pair();
+        for v in 0..P::VECTORS {
+            let from = self.from.add(self.unit * P::WIDTH + 16 * v);
+            let to = self.to.add(pair_at::<P>(self.unit) + 16 * v);
+            store_pairs::<P>(to, parts::<P>(load(from)), parts::<P>(load(from.add(P::WIDTH))));
+        }
+        self.unit += 2;
     }
 }

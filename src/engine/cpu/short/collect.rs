@@ -3,9 +3,10 @@
 
 use rayon::prelude::*;
 
-use super::along::{Along, SUMS};
+use super::along::Along;
+use super::order::{Order, Source, add_up};
+use super::products::{ROW, SUMS};
 use super::{Geometry, Sizes, Slice, WIDTH};
-use crate::model::CellKind;
 
 /// Every slice's sums of one matrix.
 struct Matrix<'a> {
@@ -14,35 +15,21 @@ struct Matrix<'a> {
     /// Columns in 32s, and the first one that is the matrix's.
     columns: usize,
     first: usize,
-    hidden: usize,
-    /// Gate rows a unit, and for each gate its slot; none for the head's classes.
-    slots: Option<(usize, [usize; 4])>,
+    order: Order,
     factor: f32,
 }
 
 impl Matrix<'_> {
     /// Where row g * H + u of the arena is, but for its column.
     fn row(&self, row: usize) -> usize {
-        let j = match self.slots {
-            Some((slots, of)) => row % self.hidden * slots + of[row / self.hidden],
-            None => row,
-        };
-        (j / 32 * self.columns + self.first) * SUMS + j % 32 * 32
+        let j = self.order.packed(row);
+        (j / 32 * self.columns + self.first) * SUMS + j % 32 * ROW
     }
 
     /// All rows, of `depth` columns.
     fn rows(&self, grads: &mut [f32], depth: usize) {
         grads.par_chunks_exact_mut(depth).with_min_len(64).enumerate().for_each(|(row, out)| {
-            let at = self.row(row);
-            for (block, out) in out.chunks_mut(32).enumerate() {
-                for (i, slice) in self.slices.iter().enumerate() {
-                    let sums = &slice[at + block * SUMS..][..out.len()];
-                    for (out, sum) in out.iter_mut().zip(sums) {
-                        *out = if i == 0 { *sum } else { *out + sum };
-                    }
-                }
-                out.iter_mut().for_each(|out| *out *= self.factor);
-            }
+            add_up(out, self.slices.iter().copied(), self.row(row), self.factor);
         });
     }
 
@@ -61,12 +48,10 @@ pub fn layers(geo: &Geometry, slices: &[Slice], factor: f32, grads: &mut [f32]) 
     for layer in 0..geo.shape.layers {
         let at = geo.shape.layer_ranges(layer);
         let matrix = |input: bool| {
-            // A GRU's n: its recurrent part in slot 2, its input part in slot 3.
-            let new = if geo.shape.cell == CellKind::Gru && input { 3 } else { 2 };
             let slices: Vec<&[f32]> = along(slices).map(|along| along.layers[layer].as_slice()).collect();
             let columns = slices.first().map_or(0, |sums| sums.len() / SUMS / (sizes.rows / 32));
             let first = if input { sizes.columns / 32 } else { 0 };
-            Matrix { slices, columns, first, hidden, slots: Some((sizes.slots, [0, 1, new, 3])), factor }
+            Matrix { slices, columns, first, order: Order::of(geo, Source::Layer(layer), input), factor }
         };
         let (input, recurrent) = (matrix(true), matrix(false));
         if layer > 0 {
@@ -90,7 +75,8 @@ pub fn layers(geo: &Geometry, slices: &[Slice], factor: f32, grads: &mut [f32]) 
 pub fn head(geo: &Geometry, slices: &[Slice], factor: f32, grads: &mut [f32]) {
     let (sizes, hidden) = (Sizes::new(geo, WIDTH), geo.shape.hidden);
     let slices = along(slices).map(|along| along.head.as_slice()).collect();
-    let matrix = Matrix { slices, columns: sizes.columns / 32, first: 0, hidden, slots: None, factor };
+    let order = Order::of(geo, Source::Head, false);
+    let matrix = Matrix { slices, columns: sizes.columns / 32, first: 0, order, factor };
     let (weight, bias) = grads.split_at_mut(geo.shape.head_ranges().0.len());
     matrix.rows(weight, hidden);
     matrix.column(bias, hidden);

@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::super::forward::{Part, Pass, drop_output, keep_cell_state, mask_state};
 use super::beside::{Beside, Cells, OutputPairs, staged};
 use super::lanes::{self, load, pair_at, parts, store_pairs};
-use super::products::{Pairs, Product, ROW, Spread, TILE, Tiles};
+use super::products::{Pairs, Pieces, Product, ROW, Spread, TILE, Tiles};
 use super::{Operand, Sizes, Slice, Space, WIDTH, Weights};
 use crate::model::CellKind;
 
@@ -259,26 +259,22 @@ unsafe fn step<P: Product>(
         // the sums of the next one.
         let mut beside = Beside::<P>::new(&cells, block, &own, table);
         // The product of bf16 is over before that would pay: its cells come behind it.
-        let mut beside = Spread::over::<P>(&mut beside, if layer > 0 { inputs + k } else { k });
-        if table {
-            P::sums::<false>(z, ROW, Pairs::NONE, [recurrent, Pairs::NONE], &mut beside);
-        } else if layer > 0 {
-            let below = Pairs { a: Tiles::dense::<P>(w), b: Tiles::columns::<P>(input), n: inputs };
-            P::sums::<false>(z, ROW, Pairs::NONE, [below, recurrent], &mut beside);
-        } else if tiles == 0 {
-            let ones = Pairs { a: Tiles::dense::<P>(w), b: Tiles::of_bf16(input), n: inputs };
-            P::sums::<false>(z, ROW, ones, [recurrent, Pairs::NONE], &mut beside);
+        let mut beside = Spread::over::<P>(&mut beside, inputs + k);
+        if tiles == 0 {
+            // None where there is a table.
+            let input = Pairs { a: Tiles::dense::<P>(w), b: Tiles::columns::<P>(input), n: inputs };
+            P::sums::<false>(z, ROW, [input, recurrent], &mut beside);
         } else {
             for (i, &tile) in present[..tiles].iter().enumerate() {
                 let a = Tiles::dense::<P>(w.add(tile * P::PARTS * TILE));
-                let b = Tiles::of_bf16(input.add(tile * TILE));
+                let b = Tiles::columns::<P>(input.add(tile * TILE));
                 if i == 0 {
-                    P::block_of_bf16::<false>(z, ROW, a, b, 1);
+                    P::block::<false>(z, ROW, a, b, 1);
                 } else {
-                    P::block_of_bf16::<true>(z, ROW, a, b, 1);
+                    P::block::<true>(z, ROW, a, b, 1);
                 }
             }
-            P::sums::<true>(z, ROW, Pairs::NONE, [recurrent, Pairs::NONE], &mut beside);
+            P::sums::<true>(z, ROW, [recurrent, Pairs::NONE], &mut beside);
         }
         if P::PARTS == 1 {
             for pair in 0..per / 2 {

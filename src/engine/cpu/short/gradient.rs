@@ -5,18 +5,9 @@
 
 use rayon::prelude::*;
 
+use super::order::{Order, Source};
 use super::products::{Product, TILE, Tiles};
 use super::{Buffer, EngineError, Geometry, Operand, Sizes, Slice, WIDTH, lanes};
-use crate::model::CellKind;
-
-/// Which products.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
-    /// A layer: its recurrent product, then that of its input.
-    Layer(usize),
-    /// The head.
-    Head,
-}
 
 /// Some rows of one source.
 #[derive(Debug)]
@@ -195,9 +186,7 @@ struct Sums<'a> {
     stride: usize,
     first: usize,
     depth: usize,
-    hidden: usize,
-    /// Gate rows a unit, and for each gate its slot; none for the head's classes.
-    slots: Option<(usize, [usize; 4])>,
+    order: Order,
     factor: f32,
 }
 
@@ -207,8 +196,6 @@ impl<'a> Sums<'a> {
         let sizes = Sizes::new(geo, WIDTH);
         let start = jobs.iter().position(|job| job.source == source).unwrap_or(0);
         let (stride, first) = columns(&sizes, source);
-        // A GRU's n: its recurrent part in slot 2, its input part in slot 3.
-        let new = if geo.shape.cell == CellKind::Gru && input { 3 } else { 2 };
         let characters = input && source == Source::Layer(0);
         Sums {
             jobs: &jobs[start..],
@@ -216,18 +203,14 @@ impl<'a> Sums<'a> {
             stride,
             first: if input { first } else { 0 },
             depth: if characters { geo.shape.vocab } else { geo.shape.hidden },
-            hidden: geo.shape.hidden,
-            slots: (source != Source::Head).then_some((sizes.slots, [0, 1, new, 3])),
+            order: Order::of(geo, source, input),
             factor,
         }
     }
 
     /// The sums of row g * H + u of the arena: the matrix's, the bias's (but for characters), nothing.
     fn packed(&self, row: usize) -> &[f32] {
-        let j = match self.slots {
-            Some((slots, of)) => row % self.hidden * slots + of[row / self.hidden],
-            None => row,
-        };
+        let j = self.order.packed(row);
         let (job, inside) = (&self.jobs[j / 32 / self.group], j % (32 * self.group));
         &job.sums.as_slice()[inside * self.stride..][self.first..self.stride]
     }

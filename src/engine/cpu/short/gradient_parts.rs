@@ -9,19 +9,10 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::operands::{Beside, MOST_TILES, Rows, States, steps_a_tile};
-use super::products::{Pairs, Product, Spread, TILE, Tiles};
+use super::order::{Order, Source, add_up};
+use super::products::{Pairs, Pieces, Product, ROW, SUMS, Spread, TILE, Tiles};
 use super::tiles::Split;
 use super::{Buffer, EngineError, Geometry, Sizes, Slice, WIDTH};
-use crate::model::CellKind;
-
-/// Which products.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
-    /// A layer: its recurrent product, and that of its input above the first.
-    Layer(usize),
-    /// The head.
-    Head,
-}
 
 /// 32 rows of one source.
 #[derive(Debug)]
@@ -45,9 +36,6 @@ pub struct Group {
     rows: Buffer,
     states: Buffer,
 }
-
-/// f32 of 32 rows of 32 sums.
-const SUMS: usize = 1024;
 
 impl Group {
     /// All sums `value`.
@@ -188,7 +176,7 @@ impl Whole<'_> {
                     let b = Tiles { at: b.add(column * P::PARTS * TILE), step: columns * P::PARTS * TILE };
                     let pairs = Pairs { a, b, n: tiles };
                     let to = job.sums.shared().add(column * SUMS);
-                    Split::sums::<true>(to, 32, Pairs::NONE, [pairs, Pairs::NONE], &mut beside);
+                    Split::sums::<true>(to, ROW, [pairs, Pairs::NONE], &mut beside);
                 }
             }
         }
@@ -247,27 +235,19 @@ impl Whole<'_> {
 struct Sums<'a> {
     groups: &'a [Group],
     source: Source,
-    hidden: usize,
-    /// Gate rows a unit, and for each gate its slot; none for the head's classes.
-    slots: Option<(usize, [usize; 4])>,
+    order: Order,
     factor: f32,
 }
 
 impl<'a> Sums<'a> {
     /// Of a source; `input`: of its input's product.
     fn of(geo: &Geometry, groups: &'a [Group], source: Source, input: bool, factor: f32) -> Sums<'a> {
-        // A GRU's n: its recurrent part in slot 2, its input part in slot 3.
-        let new = if geo.shape.cell == CellKind::Gru && input { 3 } else { 2 };
-        let slots = (source != Source::Head).then_some((Sizes::new(geo, WIDTH).slots, [0, 1, new, 3]));
-        Sums { groups, source, hidden: geo.shape.hidden, slots, factor }
+        Sums { groups, source, order: Order::of(geo, source, input), factor }
     }
 
     /// Job and row in it of row g * H + u of the arena.
     fn place(&self, row: usize) -> (&Job, usize) {
-        let j = match self.slots {
-            Some((slots, of)) => row % self.hidden * slots + of[row / self.hidden],
-            None => row,
-        };
+        let j = self.order.packed(row);
         let mut groups = self.groups.iter().filter(|group| group.source == self.source);
         let job = groups.find_map(|group| group.jobs.get((j / 32).wrapping_sub(group.jobs[0].block)));
         (job.expect("every row is some group's"), j % 32)
@@ -277,12 +257,8 @@ impl<'a> Sums<'a> {
     fn matrix(&self, grads: &mut [f32], depth: usize, first: usize) {
         grads.par_chunks_exact_mut(depth).with_min_len(64).enumerate().for_each(|(row, out)| {
             let (job, row) = self.place(row);
-            for (column, out) in out.chunks_mut(32).enumerate() {
-                let sums = &job.sums.as_slice()[(first + column) * SUMS + row * 32..];
-                for (out, sum) in out.iter_mut().zip(sums) {
-                    *out = sum * self.factor;
-                }
-            }
+            let sums = std::iter::once(job.sums.as_slice());
+            add_up(out, sums, first * SUMS + row * ROW, self.factor);
         });
     }
 
@@ -299,7 +275,9 @@ impl<'a> Sums<'a> {
     fn bias(&self, grads: &mut [f32]) {
         for (row, out) in grads.iter_mut().enumerate() {
             let (job, row) = self.place(row);
-            *out = job.bias.as_slice()[row * 16..][..16].iter().sum::<f32>() * self.factor;
+            // Some of the sixteen often nearly cancel the others.
+            let sums = job.bias.as_slice()[row * 16..][..16].iter();
+            *out = sums.map(|&sum| f64::from(sum)).sum::<f64>() as f32 * self.factor;
         }
     }
 }

@@ -7,7 +7,7 @@ use super::super::head::mask_of;
 use super::backward::into_layer;
 use super::beside::OutputPairs;
 use super::lanes::{add, load, splat, store};
-use super::products::{Between, Pairs, Product, ROW, Spread, TILE, Tiles};
+use super::products::{Between, Pairs, Pieces, Product, ROW, Spread, TILE, Tiles};
 use super::softmax::Softmax;
 use super::{Sizes, Slice, Space, Weights};
 use crate::engine::IGNORE;
@@ -26,7 +26,7 @@ unsafe fn products<P: Product>(
         let w = weights.head.ptr().cast::<u32>().add(block * depth * P::PARTS * TILE);
         let pairs = Pairs { a: Tiles::dense::<P>(w), b: Tiles::columns::<P>(h), n: depth };
         let out = to.add(block * 32 * ROW);
-        P::sums::<false>(out, ROW, Pairs::NONE, [pairs, Pairs::NONE], between);
+        P::sums::<false>(out, ROW, [pairs, Pairs::NONE], between);
     }
 }
 

@@ -24,6 +24,7 @@ mod gradient_parts;
 mod head;
 mod lanes;
 mod operands;
+mod order;
 mod products;
 mod softmax;
 mod tiles;
@@ -45,7 +46,7 @@ pub use gradient_parts::{
 };
 pub use products::Products;
 use products::{Dot, Product};
-use tiles::{Amx, Narrow, Split};
+use tiles::{Amx, Split, Split16};
 pub use weights::Weights;
 
 /// W of most slices.
@@ -73,8 +74,6 @@ pub struct Sizes {
     pub parts: usize,
     /// f32 of one step's state [units][W], padded as [`Geometry::units`].
     pub state: usize,
-    /// See [`Geometry::sums_along`].
-    pub sums_along: bool,
 }
 
 impl Sizes {
@@ -102,7 +101,6 @@ impl Sizes {
             record,
             parts,
             state: geo.units * width,
-            sums_along: geo.sums_along(),
         }
     }
 
@@ -237,7 +235,7 @@ impl Space {
             class_pairs: zeros(if_(training, sizes.classes / 2 * width * sizes.parts))?,
             class_streams: zeros(if_(training, steps * sizes.stream_classes()))?,
             stage,
-            along: match training && sizes.sums_along {
+            along: match training && geo.sums_along() {
                 true => Some(Along::new(geo, &sizes)?),
                 false => None,
             },
@@ -312,7 +310,7 @@ unsafe fn slice<P: Product>(
 
 /// The functions that carry `target_feature`.
 macro_rules! entrances {
-    ($($module:ident $P:ty;)+) => {
+    ($($module:ident $P:ty, $gradient:ident of $Job:ty;)+) => {
         $(mod $module {
             use super::*;
 
@@ -323,23 +321,18 @@ macro_rules! entrances {
             }
 
             #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16,avx2,fma,f16c")]
-            #[allow(dead_code)] // Not of f32 in parts, which alone has the other.
-            pub unsafe fn gradient(geo: &Geometry, slices: &[Slice], steps: usize, job: &mut Job) {
+            pub unsafe fn gradient(geo: &Geometry, slices: &[Slice], steps: usize, job: &mut $Job) {
                 // SAFETY: the caller's.
-                unsafe { gradient::run::<$P>(geo, slices, steps, job) }
-            }
-
-            #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512bf16,avx2,fma,f16c")]
-            #[allow(dead_code)]
-            pub unsafe fn gradient_of_parts(geo: &Geometry, slices: &[Slice], steps: usize, group: &mut Group) {
-                // SAFETY: the caller's.
-                unsafe { gradient_parts::run::<$P>(geo, slices, steps, group) }
+                unsafe { $gradient::run::<$P>(geo, slices, steps, job) }
             }
         })+
     };
 }
 
-entrances!(dot Dot; amx Amx; split Split; narrow Narrow;);
+entrances!(
+    dot Dot, gradient of Job; amx Amx, gradient of Job;
+    split Split, gradient_parts of Group; split16 Split16, gradient_parts of Group;
+);
 
 /// Runs a thread's part of a slice.
 ///
@@ -352,8 +345,8 @@ pub unsafe fn run_part(work: Work, pass: &Pass, weights: &Weights, slice: &Slice
     unsafe {
         match pass.geo.short {
             Some(Products::Amx) => amx::run(work, pass, weights, slice, space, part),
-            Some(Products::Split) if slice.width == Narrow::WIDTH => {
-                narrow::run(work, pass, weights, slice, space, part);
+            Some(Products::Split) if slice.width == Split16::WIDTH => {
+                split16::run(work, pass, weights, slice, space, part);
             }
             Some(Products::Split) => split::run(work, pass, weights, slice, space, part),
             _ => dot::run(work, pass, weights, slice, space, part),
@@ -379,10 +372,8 @@ pub fn run_group(geo: &Geometry, slices: &[Slice], steps: usize, group: &mut Gro
     // SAFETY: as in `run_part`.
     unsafe {
         match slices.first() {
-            Some(slice) if slice.width == Narrow::WIDTH => {
-                narrow::gradient_of_parts(geo, slices, steps, group);
-            }
-            _ => split::gradient_of_parts(geo, slices, steps, group),
+            Some(slice) if slice.width == Split16::WIDTH => split16::gradient(geo, slices, steps, group),
+            _ => split::gradient(geo, slices, steps, group),
         }
     }
 }

@@ -210,14 +210,6 @@ impl<'a, P: Product> Beside<'a, P> {
             self.states.next::<P>();
         }
     }
-
-    /// All at once.
-    #[inline(always)]
-    pub unsafe fn all(&mut self) {
-        for _ in 0..self.pieces {
-            self.next();
-        }
-    }
 }
 
 impl<P: Product> Pieces for Beside<'_, P> {

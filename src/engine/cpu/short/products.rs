@@ -78,6 +78,9 @@ fn amx_is_permitted() -> bool {
 /// f32 from one row of sums to the next, where they are a slice's.
 pub const ROW: usize = 32;
 
+/// f32 of 32 rows of 32 sums.
+pub const SUMS: usize = 32 * ROW;
+
 /// A run of tiles of one operand.
 #[derive(Clone, Copy)]
 pub struct Tiles {
@@ -96,11 +99,6 @@ impl Tiles {
     /// The same of W columns.
     pub fn columns<P: Product>(at: *const u32) -> Tiles {
         Tiles { at, step: P::COLUMNS }
-    }
-
-    /// Tiles of numbers that are bf16's own.
-    pub fn of_bf16(at: *const u32) -> Tiles {
-        Tiles { at, step: TILE }
     }
 }
 
@@ -149,6 +147,17 @@ pub trait Pieces {
     /// # Safety
     /// The implementor's; called as often as there are pieces.
     unsafe fn piece(&mut self);
+
+    /// All of them, from the first one.
+    ///
+    /// # Safety
+    /// The implementor's.
+    #[inline(always)]
+    unsafe fn all(&mut self) {
+        for _ in 0..self.pieces() {
+            self.piece();
+        }
+    }
 }
 
 /// Pieces of work, shared out over the turns of products.
@@ -196,27 +205,20 @@ pub unsafe trait Product: 'static {
     const PIECES: usize;
     /// Before the first product.
     unsafe fn begin();
-    /// c[i][j] (+)= sum over tiles, pairs p of 16 and their two halves of a[i][p] * b[p][j], i and j below 32, of `ones`,
-    /// where the numbers of `b` are bf16's own and have one part, and of both `pairs`. Rows of `c` lie `stride` f32 apart.
-    /// Where W is 16, what is to be summed is c[i][j] + c[i][16 + j], and there are no `ones`.
-    /// With ADD to what `c` holds. What `between` does is done while `pairs` are multiplied, where another unit of the
-    /// processor multiplies.
+    /// c[i][j] (+)= sum over tiles of both `pairs`, pairs p of 16 and their two halves of a[i][p] * b[p][j], i and j below 32.
+    /// Rows of `c` lie `stride` f32 apart. Where W is 16, what is to be summed is c[i][j] + c[i][16 + j].
+    /// With ADD to what `c` holds. What `between` does is done while tiles are multiplied, where another unit of the processor
+    /// multiplies.
     unsafe fn sums<const ADD: bool>(
         c: *mut f32,
         stride: usize,
-        ones: Pairs,
         pairs: [Pairs; 2],
         between: &mut impl Between,
     );
-    /// The same of `pairs` alone, and nothing between.
+    /// The same of one of them, and nothing between.
     #[inline(always)]
     unsafe fn block<const ADD: bool>(c: *mut f32, stride: usize, a: Tiles, b: Tiles, n: usize) {
-        Self::sums::<ADD>(c, stride, Pairs::NONE, [Pairs { a, b, n }, Pairs::NONE], &mut ());
-    }
-    /// Of `ones` alone.
-    #[inline(always)]
-    unsafe fn block_of_bf16<const ADD: bool>(c: *mut f32, stride: usize, a: Tiles, b: Tiles, n: usize) {
-        Self::sums::<ADD>(c, stride, Pairs { a, b, n }, [Pairs::NONE; 2], &mut ());
+        Self::sums::<ADD>(c, stride, [Pairs { a, b, n }, Pairs::NONE], &mut ());
     }
     /// After the last.
     unsafe fn end();
@@ -240,7 +242,6 @@ unsafe impl Product for Dot {
     unsafe fn sums<const ADD: bool>(
         c: *mut f32,
         stride: usize,
-        ones: Pairs,
         pairs: [Pairs; 2],
         between: &mut impl Between,
     ) {
@@ -252,7 +253,7 @@ unsafe impl Product for Dot {
                     *sum = [_mm512_loadu_ps(row), _mm512_loadu_ps(row.add(16))];
                 }
             }
-            for Pairs { a, b, n } in [ones, pairs[0], pairs[1]] {
+            for Pairs { a, b, n } in pairs {
                 for tile in 0..n {
                     let a = a.at.add(tile * a.step + first * 16);
                     let b = b.at.add(tile * b.step);

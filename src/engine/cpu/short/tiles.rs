@@ -119,9 +119,9 @@ macro_rules! both_at {
     };
 }
 
-/// A product in tiles: what is done with each tile of `ones` and of `pairs`.
+/// A product in tiles: what is done, in pieces, with each tile.
 macro_rules! product {
-    ($c:ident, $stride:ident, $ones:ident, $pairs:ident, $between:ident, [$($one:expr),+], [$($turn:expr),+]) => {
+    ($c:ident, $stride:ident, $pairs:ident, $between:ident, [$($turn:expr),+]) => {
         if ADD {
             all_sums!($c, $stride,
                 "tileloadd tmm0, [{c} + {row_c}*1]",
@@ -132,9 +132,6 @@ macro_rules! product {
         } else {
             all_sums!($c, $stride,
                 "tilezero tmm0 /* {c} {d} {row_c} */", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3");
-        }
-        for i in 0..$ones.n {
-            tiles!($ones.a.at.add(i * $ones.a.step), $ones.b.at.add(i * $ones.b.step), $($one),+);
         }
         for Pairs { a, b, n } in $pairs {
             for i in 0..n {
@@ -154,9 +151,9 @@ macro_rules! product {
     };
 }
 
-/// A kind of products in tiles: parts, vectors, and what is done with each tile of `ones` and, in pieces, of `pairs`.
+/// A kind of products in tiles: parts, vectors, pieces, and what is done in them.
 macro_rules! in_tiles {
-    ($name:ident, $parts:literal, $vectors:literal, $pieces:literal, $ones:tt, $pairs:tt) => {
+    ($name:ident, $parts:literal, $vectors:literal, $pieces:literal, $turns:tt) => {
         // SAFETY: the assembler reads and writes what the contract covers, and no register but those it names.
         unsafe impl Product for $name {
             const PARTS: usize = $parts;
@@ -172,11 +169,10 @@ macro_rules! in_tiles {
             unsafe fn sums<const ADD: bool>(
                 c: *mut f32,
                 stride: usize,
-                ones: Pairs,
                 pairs: [Pairs; 2],
                 between: &mut impl Between,
             ) {
-                product!(c, stride, ones, pairs, between, $ones, $pairs);
+                product!(c, stride, pairs, between, $turns);
             }
 
             #[inline(always)]
@@ -187,7 +183,7 @@ macro_rules! in_tiles {
     };
 }
 
-in_tiles!(Amx, 1, 2, 1, [both_at!(0, 0)], [both_at!(0, 0)]);
+in_tiles!(Amx, 1, 2, 1, [both_at!(0, 0)]);
 
 /// f32 by the same instruction: a number is the sum of three of bf16, exactly, and of the nine products of parts the six
 /// that are not below f32's own rounding are summed.
@@ -199,13 +195,12 @@ in_tiles!(
     3,
     2,
     6,
-    [both_at!(4096, 0), rows_at!(2048), rows_at!(0)],
     [both_at!(0, 4096), columns_at!(2048), rows_at!(2048), columns_at!(0), rows_at!(4096), rows_at!(0)]
 );
 
 /// The same for slices of sixteen streams: two rows of sums of one tile, each in two, for a product takes longer than two of them
 /// are apart.
-pub struct Narrow;
+pub struct Split16;
 
 /// A tile of each of two parts of `b`, and products with tmm4 and tmm5: the first part's into one sum, the second's into the other.
 macro_rules! two_parts_at {
@@ -274,11 +269,4 @@ macro_rules! two_rows_at {
     };
 }
 
-in_tiles!(
-    Narrow,
-    3,
-    1,
-    3,
-    [""],
-    [two_parts_at!(0, 2048, 1024), middle_rows_at!(2048), two_rows_at!(4096, 0)]
-);
+in_tiles!(Split16, 3, 1, 3, [two_parts_at!(0, 2048, 1024), middle_rows_at!(2048), two_rows_at!(4096, 0)]);
