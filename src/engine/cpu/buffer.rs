@@ -47,32 +47,38 @@ impl Buffer {
     }
 
     /// Elements.
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
     /// For kernels that read.
+    #[inline]
     pub fn ptr(&self) -> *const f32 {
         self.pointer.as_ptr()
     }
 
     /// For kernels that write.
+    #[inline]
     pub fn ptr_mut(&mut self) -> *mut f32 {
         self.pointer.as_ptr()
     }
 
     /// For kernels whose threads write different parts of it at once.
+    #[inline]
     pub fn shared(&self) -> *mut f32 {
         self.pointer.as_ptr()
     }
 
     /// As a slice.
+    #[inline]
     pub fn as_slice(&self) -> &[f32] {
         // SAFETY: len elements were allocated and zeroed, and are borrowed as self is.
         unsafe { std::slice::from_raw_parts(self.pointer.as_ptr(), self.len) }
     }
 
     /// As a slice to write.
+    #[inline]
     pub fn as_mut_slice(&mut self) -> &mut [f32] {
         // SAFETY: as in `as_slice`, and self is borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(self.pointer.as_ptr(), self.len) }

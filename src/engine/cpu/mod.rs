@@ -14,6 +14,11 @@ mod batch;
 mod buffer;
 mod cells;
 mod dispatch;
+#[cfg(target_arch = "x86_64")]
+mod fixed;
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "fixed/absent.rs"]
+mod fixed;
 mod forward;
 mod geometry;
 mod gradient;
@@ -52,6 +57,7 @@ use crate::model::ModelShape;
 use crate::pinning::pin_thread;
 use batch::Batch;
 use dispatch::{Work, run_update};
+use fixed::Fixed;
 use forward::{Dropout, Pass};
 use geometry::Geometry;
 pub use geometry::Isa;
@@ -75,6 +81,7 @@ pub struct CpuEngine {
     pool: rayon::ThreadPool,
     weights: Weights,
     split: Option<Split>,
+    fixed: Option<Fixed>,
     narrow: Narrow,
     /// Which copies of the parameters are up to date; one of them always is.
     fresh: Fresh,
@@ -132,6 +139,7 @@ impl CpuEngine {
             pool,
             weights: Weights::new(&geo)?,
             split: Split::new(spec.shape, isa, spec.precision)?,
+            fixed: CpuEngine::fixed(spec, isa)?,
             narrow: Narrow::new(spec.shape, isa, spec.precision, threads),
             fresh: Fresh::ARENA,
             params,
@@ -386,6 +394,9 @@ impl Engine for CpuEngine {
 
     fn sample(&mut self, request: &SampleRequest) -> Result<Vec<SampledTune>, EngineError> {
         crate::sample::check_request(request, self.geo.shape.vocab)?;
+        if self.pack_fixed() {
+            return self.sample_fixed(request);
+        }
         if self.narrow.samples(request.tunes, self.pool.current_num_threads()) {
             self.pack_narrow()?;
             return self.narrow.sample(&self.pool, request);

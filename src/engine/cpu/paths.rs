@@ -6,7 +6,9 @@ use super::geometry::{Geometry, Isa};
 use super::narrow::{Rule, State};
 use super::profile::Stage;
 use super::weights::Weights;
-use super::{Chunk, CpuEngine, EngineError, Hyper, ModelShape, Precision, Stats};
+use super::{
+    Chunk, CpuEngine, EngineError, EngineSpec, Fixed, Hyper, ModelShape, Precision, SampleRequest, SampledTune, Stats,
+};
 
 /// Copies of the parameters (and moments) that are up to date.
 #[derive(Debug, Clone, Copy)]
@@ -17,13 +19,15 @@ pub struct Fresh {
     pub lanes: bool,
     /// The same in parts, for [`Split`].
     pub split: bool,
+    /// The same in fixed point.
+    pub fixed: bool,
     /// The narrow path's own.
     pub narrow: bool,
 }
 
 impl Fresh {
     /// The arena alone.
-    pub const ARENA: Fresh = Fresh { arena: true, lanes: false, split: false, narrow: false };
+    pub const ARENA: Fresh = Fresh { arena: true, lanes: false, split: false, fixed: false, narrow: false };
 }
 
 /// f32 in parts of bf16 ([`Geometry::split`]), which trains many streams. Nothing else: its forward passes have other bits
@@ -122,6 +126,32 @@ impl CpuEngine {
         weights: &'a Weights,
     ) -> &'a Weights {
         split.as_ref().filter(|split| split.geo.short == geo.short).map_or(weights, |split| &split.weights)
+    }
+
+    /// What samples f32, where tiles of bytes are there and were not declined.
+    pub(super) fn fixed(spec: &EngineSpec, isa: Isa) -> Result<Option<Fixed>, EngineError> {
+        if isa == Isa::Amx && spec.precision == Precision::F32 { Fixed::new(spec.shape) } else { Ok(None) }
+    }
+
+    /// Packs the weights in fixed point where that is due; whether there are such, and these parameters can be.
+    pub(super) fn pack_fixed(&mut self) -> bool {
+        self.use_arena();
+        let Some(fixed) = &mut self.fixed else { return false };
+        if !self.fresh.fixed {
+            let (pool, params) = (&self.pool, &self.params);
+            self.profile.time(Stage::Pack, || pool.install(|| fixed.pack(params)));
+            self.fresh.fixed = true;
+        }
+        fixed.serves()
+    }
+
+    /// Samples in fixed point, which [`CpuEngine::pack_fixed`] has prepared.
+    pub(super) fn sample_fixed(&mut self, request: &SampleRequest) -> Result<Vec<SampledTune>, EngineError> {
+        let Some(fixed) = &self.fixed else { return Ok(vec![]) };
+        match self.narrow.team() {
+            Some((team, pace)) if request.tunes == 1 => fixed.sample_one(team, pace, request),
+            _ => self.pool.install(|| fixed.sample(request)),
+        }
     }
 
     /// Before a chunk of few streams: the same for the narrow path.

@@ -280,7 +280,7 @@ impl Team {
     }
 
     /// Runs `job` for every member and returns when all are done.
-    fn run(&mut self, job: Job) {
+    pub(super) fn run(&mut self, job: Job) {
         let shared = &*self.shared;
         shared.meeting.reset();
         // SAFETY: a reference to a trait object is two words; they are turned back in `help` before this returns.

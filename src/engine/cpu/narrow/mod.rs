@@ -45,6 +45,9 @@ pub enum State {
     Stepping,
 }
 
+/// The pace of sampling, behind those of the three states.
+const SAMPLING: usize = 3;
+
 /// See the module's documentation.
 pub struct Narrow {
     plan: Plan,
@@ -227,10 +230,16 @@ impl Narrow {
         let store = self.store.as_ref().expect("parameters have been taken");
         if request.tunes == 1 && self.members > 1 {
             let team = self.team.get_or_insert_with(|| Team::new(self.members));
-            let pace = &mut self.paces[3];
+            let pace = &mut self.paces[SAMPLING];
             return sampler::sample_one(&self.plan, store, self.precision, team, pace, request);
         }
         sampler::sample(&self.plan, store, self.precision, pool, request)
+    }
+
+    /// The threads that sample a single tune together, where there are several, and how they fare.
+    pub fn team(&mut self) -> Option<(&mut Team, &mut Pace)> {
+        let members = Some(self.members).filter(|&members| members > 1)?;
+        Some((self.team.get_or_insert_with(|| Team::new(members)), &mut self.paces[SAMPLING]))
     }
 
     /// Drops the state (and the memory) that `state` has here.

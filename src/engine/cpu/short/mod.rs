@@ -44,7 +44,8 @@ pub use gradient::{Job, collect_head, collect_layers, jobs};
 pub use gradient_parts::{
     Group, collect_head as collect_head_of_parts, collect_layers as collect_layers_of_parts, groups,
 };
-pub use products::Products;
+pub use lanes::transpose16;
+pub use products::{Between, Pieces, Products, Spread};
 use products::{Dot, Product};
 use tiles::{Amx, Split, Split16};
 pub use weights::Weights;

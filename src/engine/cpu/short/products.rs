@@ -175,6 +175,12 @@ impl<'a, W: Pieces> Spread<'a, W> {
     pub fn over<P: Product>(work: &'a mut W, tiles: usize) -> Spread<'a, W> {
         Spread { pieces: work.pieces(), work, turns: tiles * P::PIECES, due: 0 }
     }
+
+    /// All of `work` over so many turns, each piece in the middle of its share of them.
+    #[inline(always)]
+    pub fn early(work: &'a mut W, turns: usize) -> Spread<'a, W> {
+        Spread { pieces: work.pieces(), work, turns, due: turns / 2 }
+    }
 }
 
 impl<W: Pieces> Between for Spread<'_, W> {
