@@ -33,20 +33,19 @@ pub unsafe fn exp<S: Simd>(x: S::V) -> S::V {
 const EXP2: [f32; 7] =
     [0.000_217_022_55, 0.001_243_968_8, 0.009_678_841, 0.055_483_34, 0.240_229_83, 0.693_147, 1.0];
 
-/// 1 / (1 + 2^(x * scale)) of several vectors, step by step for all of them: each one's steps wait for one another. What
-/// multiplying rounds away matters little: where 2^t is large, the result is small.
+/// 1 + 2^t of several vectors, or 1 + 2^`most` where t is larger; step by step for all of them: each one's steps wait for one
+/// another. What multiplying rounds away matters little to a logistic function: where 2^t is large, its result is small.
 #[inline(always)]
-pub unsafe fn logistic<S: Simd, const A: usize, const N: usize>(
-    x: [[S::V; N]; A],
-    scale: f32,
+pub unsafe fn one_and_exp2<S: Simd, const A: usize, const N: usize>(
+    t: [[S::V; N]; A],
+    most: f32,
 ) -> [[S::V; N]; A] {
     let zero = S::splat(0.0);
     let (mut r, mut n, mut p) = ([[zero; N]; A], [[zero; N]; A], [[S::splat(EXP2[0]); N]; A]);
     for i in 0..A {
         for v in 0..N {
             // The order keeps NaN, and the bound what comes after finite.
-            let t = S::min(S::splat(126.0), S::mul(x[i][v], S::splat(scale)));
-            (r[i][v], n[i][v]) = S::split_exp2(t);
+            (r[i][v], n[i][v]) = S::split_exp2(S::min(S::splat(most), t[i][v]));
         }
     }
     for c in 1..EXP2.len() {
@@ -61,6 +60,22 @@ pub unsafe fn logistic<S: Simd, const A: usize, const N: usize>(
             p[i][v] = S::add(S::splat(1.0), S::scale_exp2(p[i][v], n[i][v]));
         }
     }
+    p
+}
+
+/// 1 / (1 + 2^(x * scale)) of several vectors.
+#[inline(always)]
+pub unsafe fn logistic<S: Simd, const A: usize, const N: usize>(
+    x: [[S::V; N]; A],
+    scale: f32,
+) -> [[S::V; N]; A] {
+    let mut t = x;
+    for i in 0..A {
+        for v in 0..N {
+            t[i][v] = S::mul(x[i][v], S::splat(scale));
+        }
+    }
+    let mut p = one_and_exp2::<S, A, N>(t, 126.0);
     for i in 0..A {
         for v in 0..N {
             p[i][v] = S::reciprocal(p[i][v]);

@@ -1,7 +1,7 @@
 //! The state of the streams that a thread samples.
 
 use super::super::buffer::Buffer;
-use super::tiles::{FEW, GROUP};
+use super::tiles::{FEW, GROUP, ROW};
 use super::weights::{COLUMNS, DIGITS, Weights};
 use crate::engine::EngineError;
 use crate::model::CellKind;
@@ -12,7 +12,7 @@ pub const MOST: usize = 2 * GROUP;
 /// A layer's.
 #[derive(Debug)]
 pub struct State {
-    /// h as digits, before and after a step [group][zeros, digit][stream][units], rows filled up with zeros.
+    /// h as digits, before and after a step [group][64 units][zeros, digit][stream][64], zero where there is no unit.
     pub digits: [Buffer; 2],
     /// An LSTM's c, a GRU's h [stream][units, padded to 16]; else empty.
     pub values: Buffer,
@@ -33,8 +33,8 @@ pub struct Space {
     pub ids: Vec<u16>,
     /// Which of [`State::digits`] is the state before the next step.
     pub now: usize,
-    /// Bytes of a row of digits.
-    pub row: usize,
+    /// Tiles of 64 units.
+    tiles: usize,
 }
 
 impl Space {
@@ -45,7 +45,7 @@ impl Space {
             _ => (streams.div_ceil(GROUP), GROUP),
         };
         let hidden = weights.shape.hidden;
-        let row = weights.head.depth.bytes();
+        let tiles = weights.head.depth.tiles();
         let all = groups * each;
         let zeros = |n| Buffer::zeros(n, "states of streams");
         let mut space = Space {
@@ -55,9 +55,9 @@ impl Space {
             logits: zeros(all * weights.head.blocks() * COLUMNS * 16)?,
             ids: vec![0; all],
             now: 0,
-            row,
+            tiles,
         };
-        let digits = groups * space.group_rows() * row / 4;
+        let digits = groups * space.group_bytes() / 4;
         let values = if weights.shape.cell == CellKind::Rnn { 0 } else { all * hidden.next_multiple_of(16) };
         for _ in 0..weights.shape.layers {
             let state = State { digits: [zeros(digits)?, zeros(digits)?], values: zeros(values)? };
@@ -72,22 +72,30 @@ impl Space {
         self.groups * self.streams
     }
 
-    /// Rows of zeros before a group's digits; see [`super::tiles::Operands`].
+    /// Bytes of zeros before the digits of each tile; see [`super::tiles::Operands`].
     #[inline]
     pub fn zeros(&self) -> usize {
-        if self.streams <= FEW { (DIGITS - 1) * self.streams } else { 0 }
+        if self.streams <= FEW { (DIGITS - 1) * self.streams * ROW } else { 0 }
     }
 
-    /// Rows of a group's digits, zeros among them.
+    /// Bytes of a group's digits of 64 units, zeros among them.
     #[inline]
-    pub fn group_rows(&self) -> usize {
-        self.zeros() + DIGITS * self.streams
+    pub fn tile_bytes(&self) -> usize {
+        self.zeros() + DIGITS * self.streams * ROW
     }
 
-    /// Where a stream's digits of one kind begin, in bytes.
-    fn digits_at(&self, stream: usize, digit: usize) -> usize {
-        let (group, stream) = (stream / self.streams, stream % self.streams);
-        (group * self.group_rows() + self.zeros() + digit * self.streams + stream) * self.row
+    /// Bytes of a group's digits.
+    #[inline]
+    pub fn group_bytes(&self) -> usize {
+        self.tiles * self.tile_bytes()
+    }
+
+    /// Where a stream's digits of one kind begin, of each 64 units, in words.
+    fn rows(&self, stream: usize) -> impl Iterator<Item = usize> + use<> {
+        let (group, number) = (stream / self.streams, stream % self.streams);
+        let (first, tile) = (group * self.group_bytes() + self.zeros(), self.tile_bytes());
+        let (tiles, each) = (self.tiles, self.streams * ROW);
+        (0..tiles).flat_map(move |t| (0..DIGITS).map(move |d| (first + t * tile + d * each + number * ROW) / 4))
     }
 
     /// f32 of a stream's values.
@@ -97,24 +105,24 @@ impl Space {
 
     /// Zeroes a stream's state.
     pub fn reset(&mut self, stream: usize) {
-        let (width, words) = (self.width(), self.row / 4);
-        let at = [0, 1, 2].map(|digit| self.digits_at(stream, digit) / 4);
-        for layer in &mut self.layers {
-            for at in at {
-                layer.digits[self.now].as_mut_slice()[at..][..words].fill(0.0);
+        let (width, now) = (self.width(), self.now);
+        for at in self.rows(stream) {
+            for layer in &mut self.layers {
+                layer.digits[now].as_mut_slice()[at..][..ROW / 4].fill(0.0);
             }
+        }
+        for layer in &mut self.layers {
             layer.values.as_mut_slice()[stream * width..][..width].fill(0.0);
         }
     }
 
     /// Takes over the state of another space's stream.
     fn take(&mut self, stream: usize, from: &Space, other: usize) {
-        let (width, words) = (self.width(), self.row / 4);
-        for digit in 0..DIGITS {
-            let (to, at) = (self.digits_at(stream, digit) / 4, from.digits_at(other, digit) / 4);
+        let (width, now) = (self.width(), self.now);
+        for (to, at) in self.rows(stream).zip(from.rows(other)) {
             for (layer, other) in self.layers.iter_mut().zip(&from.layers) {
-                let from = &other.digits[from.now].as_slice()[at..][..words];
-                layer.digits[self.now].as_mut_slice()[to..][..words].copy_from_slice(from);
+                let row = &other.digits[from.now].as_slice()[at..][..ROW / 4];
+                layer.digits[now].as_mut_slice()[to..][..ROW / 4].copy_from_slice(row);
             }
         }
         for (layer, from) in self.layers.iter_mut().zip(&from.layers) {

@@ -7,12 +7,12 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::super::math::{sigmoids, tanhs};
+use super::super::math::one_and_exp2;
 use super::super::short::{Pieces, Spread};
-use super::super::simd::Avx512;
+use super::super::simd::{Avx512, Simd};
 use super::super::team::Meeting;
 use super::space::Space;
-use super::tiles::{self, FEW, GROUP, Groups};
+use super::tiles::{self, FEW, GROUP, Groups, ROW};
 use super::weights::{COLUMNS, DIGITS, Matrix, ONE, Weights};
 use crate::model::CellKind;
 
@@ -93,22 +93,21 @@ unsafe fn products(
     sums: *mut i32,
     beside: &mut impl Pieces,
 ) {
-    let (n, row) = (space.streams, space.row);
-    let zeros = space.zeros() * row;
-    let first = matrix.operands(block, 0, from[0].wrapping_add(zeros));
-    let operands = [first, matrix.operands(block, matrix.parts - 1, from[1].wrapping_add(zeros))];
+    let (n, zeros, tile) = (space.streams, space.zeros(), space.tile_bytes());
+    let first = matrix.operands(block, 0, from[0].wrapping_add(zeros), tile);
+    let operands = [first, matrix.operands(block, matrix.parts - 1, from[1].wrapping_add(zeros), tile)];
     let operands = &operands[..matrix.parts];
     let turns = 3 * matrix.depth.tiles();
     if n <= FEW {
         let mut beside = Spread::early(beside, turns * operands.len());
-        return tiles::few(operands, matrix.depth, n, row, sums, &mut beside);
+        return tiles::few(operands, matrix.depth, n, sums, &mut beside);
     }
     let mut columns = 0;
     for operands in operands {
         columns += operands.columns.count();
     }
     let mut beside = Spread::early(beside, turns * columns);
-    let groups = Groups { row, digits: space.group_rows() * row, sums: GROUP_SUMS };
+    let groups = Groups { digits: space.group_bytes(), sums: GROUP_SUMS };
     for column in 0..COLUMNS {
         let to = sums.wrapping_add(column * DIGITS * GROUP * 16);
         if space.groups == 1 {
@@ -135,10 +134,10 @@ unsafe fn whole(sums: *const i32) -> V {
     _mm512_cvtepi32_ps(_mm512_loadu_si512(sums.cast()))
 }
 
-/// Stores the digits of sixteen units, as far as `kept` keeps them, `apart` bytes from digit to digit.
+/// Stores the digits of sixteen units' states times [`ONE`], as far as `kept` keeps them, `apart` bytes from digit to digit.
 #[inline(always)]
 unsafe fn store_digits(to: *mut i8, apart: usize, kept: __m512i, together: *const i32, h: V) {
-    let whole = _mm512_cvtps_epi32(_mm512_mul_ps(h, _mm512_set1_ps(ONE)));
+    let whole = _mm512_cvtps_epi32(h);
     // Bytes from -128 to 127: what is 128 or more carries one into the next.
     let half = _mm512_set1_epi32(0x80_8080);
     let bytes = _mm512_xor_si512(_mm512_add_epi32(whole, half), half);
@@ -181,9 +180,9 @@ struct Layer {
     /// [stream][width]
     values: *mut f32,
     width: usize,
-    /// The first stream's largest digits after the step, and bytes from row to row, from group to group.
+    /// The first stream's largest digits after the step, and bytes from one 64 units to the next, from group to group.
     digits: *mut i8,
-    row: usize,
+    tile: usize,
     group: usize,
     /// [`TOGETHER`], which the compiler must not see: it would make three shuffles of one.
     together: *const i32,
@@ -202,9 +201,9 @@ impl Layer {
             ids: space.ids.as_ptr(),
             values: space.layers[number].values.shared(),
             width: matrix.outputs.next_multiple_of(16),
-            digits: digits(space, number, 1).wrapping_add(space.zeros() * space.row),
-            row: space.row,
-            group: space.group_rows() * space.row,
+            digits: digits(space, number, 1).wrapping_add(space.zeros()),
+            tile: space.tile_bytes(),
+            group: space.group_bytes(),
             together: std::hint::black_box(TOGETHER.as_ptr()),
         }
     }
@@ -244,7 +243,7 @@ impl<'a, const N: usize> Streams<'a, N> {
     /// What is theirs.
     #[inline(always)]
     unsafe fn find(&mut self) {
-        let Layer { bias, table, ids, values, width, digits, row, group, units, .. } = *self.layer;
+        let Layer { bias, table, ids, values, width, digits, tile, group, units, .. } = *self.layer;
         let (number, stream) = (self.stream / self.n(), self.stream % self.n());
         self.own = self.sums.wrapping_add(number * GROUP_SUMS + stream * 16);
         for s in 0..N {
@@ -252,7 +251,8 @@ impl<'a, const N: usize> Streams<'a, N> {
             self.bias[s] = bias.wrapping_add(id * table + self.block * COLUMNS * 16);
         }
         self.values = values.wrapping_add(self.stream * width + self.block * 16);
-        self.digits = digits.wrapping_add(number * group + stream * row + self.block * units);
+        let unit = self.block * units;
+        self.digits = digits.wrapping_add(number * group + unit / ROW * tile + stream * ROW + unit % ROW);
     }
 
     /// What a column comes to.
@@ -273,18 +273,18 @@ impl<'a, const N: usize> Streams<'a, N> {
         self.values.wrapping_add(s * self.layer.width)
     }
 
-    /// Stores the new states of the sixteen units of a column (the first one's where a block has sixteen).
+    /// Stores the new states, times [`ONE`], of the sixteen units of a column (the first one's where a block has sixteen).
     #[inline(always)]
     unsafe fn store(&self, column: usize, h: [V; N]) {
-        let Layer { hidden, units, row, together, .. } = *self.layer;
+        let Layer { hidden, units, together, .. } = *self.layer;
         let unit = self.block * units + column * 16;
         if unit >= hidden {
             return;
         }
-        let (to, apart) = (self.digits.wrapping_add(column * 16), self.n() * row);
+        let (to, apart) = (self.digits.wrapping_add(column * 16), self.n() * ROW);
         let kept = first(hidden - unit);
         for s in 0..N {
-            store_digits(to.wrapping_add(s * row), apart, kept, together, h[s]);
+            store_digits(to.wrapping_add(s * ROW), apart, kept, together, h[s]);
         }
     }
 }
@@ -296,42 +296,61 @@ trait Cell {
     unsafe fn stage<const N: usize>(streams: &Streams<N>, stage: usize, kept: &mut [[V; N]; 3]);
 }
 
+/// The largest exponent of [`power`]: three of them multiplied are below 2^126, and one over 2^41 is nothing beside 1.
+const MOST: f32 = 41.0;
+
+/// 1 + 2^t.
 #[inline(always)]
-unsafe fn sigmoid<const N: usize>(x: [V; N]) -> [V; N] {
-    let [y] = sigmoids::<Avx512, 1, N>([x]);
-    y
+unsafe fn power<const N: usize>(t: [V; N]) -> [V; N] {
+    let [p] = one_and_exp2::<Avx512, 1, N>([t], MOST);
+    p
 }
 
 #[inline(always)]
-unsafe fn tanh<const N: usize>(x: [V; N]) -> [V; N] {
-    let [y] = tanhs::<Avx512, 1, N>([x]);
-    y
+unsafe fn reciprocal(x: V) -> V {
+    <Avx512 as Simd>::reciprocal(x)
+}
+
+/// (b - 2) times `by`: with b = [`power`], tanh is (b - 2) / b.
+#[inline(always)]
+unsafe fn less_two(b: V, by: f32) -> V {
+    _mm512_fmadd_ps(b, _mm512_set1_ps(by), _mm512_set1_ps(-2.0 * by))
 }
 
 struct Lstm;
 
+/// With I, F, O = 1 + 2^t the gates are 1 / I and so on, and with G likewise g is (G - 2) / G: one division for the new c, and
+/// one for the new h.
 impl Cell for Lstm {
     const STAGES: usize = 5;
 
     #[inline(always)]
     unsafe fn stage<const N: usize>(streams: &Streams<N>, stage: usize, kept: &mut [[V; N]; 3]) {
         match stage {
-            0 => kept[0] = sigmoid(streams.column(0)),
-            1 => kept[1] = sigmoid(streams.column(1)),
+            0 => kept[0] = power(streams.column(0)),
+            1 => kept[1] = power(streams.column(1)),
             2 => {
-                let g = tanh(streams.column(2));
+                let g = power(streams.column(2));
                 for s in 0..N {
-                    let at = streams.values(s);
-                    let c = _mm512_fmadd_ps(kept[1][s], _mm512_loadu_ps(at), _mm512_mul_ps(kept[0][s], g[s]));
+                    let (at, forget) = (streams.values(s), kept[1][s]);
+                    let both = _mm512_mul_ps(kept[0][s], g[s]);
+                    let new = _mm512_mul_ps(less_two(g[s], 1.0), forget);
+                    let c = _mm512_fmadd_ps(_mm512_loadu_ps(at), both, new);
+                    let c = _mm512_mul_ps(c, reciprocal(_mm512_mul_ps(both, forget)));
                     _mm512_storeu_ps(at, c);
                     kept[2][s] = c;
                 }
             }
-            3 => kept[0] = sigmoid(streams.column(3)),
+            3 => kept[0] = power(streams.column(3)),
             _ => {
-                let mut h = tanh(kept[2]);
+                let mut t = kept[2];
                 for s in 0..N {
-                    h[s] = _mm512_mul_ps(kept[0][s], h[s]);
+                    t[s] = _mm512_mul_ps(t[s], _mm512_set1_ps(2.0 * std::f32::consts::LOG2_E));
+                }
+                let mut h = power(t);
+                for s in 0..N {
+                    let over = reciprocal(_mm512_mul_ps(kept[0][s], h[s]));
+                    h[s] = _mm512_mul_ps(less_two(h[s], ONE), over);
                 }
                 streams.store(0, h);
             }
@@ -341,26 +360,29 @@ impl Cell for Lstm {
 
 struct Gru;
 
+/// The same: with Z and N the new h is ((N - 2) (Z - 1) + N h) / (N Z).
 impl Cell for Gru {
     const STAGES: usize = 3;
 
     #[inline(always)]
     unsafe fn stage<const N: usize>(streams: &Streams<N>, stage: usize, kept: &mut [[V; N]; 3]) {
         match stage {
-            0 => kept[0] = sigmoid(streams.column(0)),
-            1 => kept[1] = sigmoid(streams.column(1)),
+            0 => kept[0] = power(streams.column(0)),
+            1 => kept[1] = power(streams.column(1)),
             _ => {
-                let (recurrent, mut n) = (streams.column(2), streams.column(3));
+                let (recurrent, mut t) = (streams.column(2), streams.column(3));
                 for s in 0..N {
-                    n[s] = _mm512_fmadd_ps(kept[0][s], recurrent[s], n[s]);
+                    t[s] = _mm512_fmadd_ps(reciprocal(kept[0][s]), recurrent[s], t[s]);
                 }
-                let n = tanh(n);
+                let n = power(t);
                 let mut h = n;
                 for s in 0..N {
-                    // (1 - z) n + z h
-                    let at = streams.values(s);
-                    h[s] = _mm512_fmadd_ps(kept[1][s], _mm512_sub_ps(_mm512_loadu_ps(at), n[s]), n[s]);
-                    _mm512_storeu_ps(at, h[s]);
+                    let (at, z) = (streams.values(s), kept[1][s]);
+                    let new = _mm512_mul_ps(less_two(n[s], 1.0), _mm512_sub_ps(z, _mm512_set1_ps(1.0)));
+                    let sum = _mm512_fmadd_ps(n[s], _mm512_loadu_ps(at), new);
+                    let after = _mm512_mul_ps(sum, reciprocal(_mm512_mul_ps(n[s], z)));
+                    _mm512_storeu_ps(at, after);
+                    h[s] = _mm512_mul_ps(after, _mm512_set1_ps(ONE));
                 }
                 streams.store(0, h);
             }
@@ -375,7 +397,11 @@ impl Cell for Rnn {
 
     #[inline(always)]
     unsafe fn stage<const N: usize>(streams: &Streams<N>, stage: usize, _: &mut [[V; N]; 3]) {
-        streams.store(stage, tanh(streams.column(stage)));
+        let mut h = power(streams.column(stage));
+        for s in 0..N {
+            h[s] = _mm512_fmadd_ps(reciprocal(h[s]), _mm512_set1_ps(-2.0 * ONE), _mm512_set1_ps(ONE));
+        }
+        streams.store(stage, h);
     }
 }
 

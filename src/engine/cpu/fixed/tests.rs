@@ -16,8 +16,8 @@ const CELLS: [CellKind; 3] = [CellKind::Lstm, CellKind::Gru, CellKind::Rnn];
 /// Bound of the logits' normalised mean squared error, that of f32; the worst found is 7.9e-13.
 const BOUND: f64 = 1e-11;
 
-/// The same, in errors of multiply-adds; the worst found is 5.8 (one unit), from 33 units on 2.7.
-const NEAR: f64 = 8.0;
+/// The same from 33 units on, in errors of multiply-adds; the worst found is 2.6.
+const NEAR: f64 = 4.0;
 
 /// Whether there is anything to test; says so if not.
 fn there() -> bool {
@@ -117,7 +117,7 @@ fn logits_are_the_references() {
         let error: f64 = others.iter().zip(&expected).map(|(&a, b)| (f64::from(a) - b).powi(2)).sum();
         let other = error / expected.iter().map(|b| b * b).sum::<f64>();
         println!("{shape}: NMSE {nmse:.2e}, by multiply-adds {other:.2e}");
-        assert!(nmse <= BOUND && nmse <= NEAR * other, "{shape}: {nmse:e}, {other:e}");
+        assert!(nmse <= BOUND && (shape.hidden < 33 || nmse <= NEAR * other), "{shape}: {nmse:e}, {other:e}");
         if nmse > worst.0 {
             worst = (nmse, shape.to_string());
         }

@@ -77,9 +77,11 @@ pub unsafe fn end() {
 pub struct Operands {
     /// Weights [tile of depth][digit][column][row][16][4].
     pub w: *const i8,
-    /// Digits of the streams [digit][stream][depth], the largest first; for [`few`] as many rows of zeros as there are
-    /// smaller digits before them.
+    /// Digits of the streams [tile of depth][digit][stream][64], the largest first; for [`few`] as many rows of zeros as there
+    /// are smaller digits before them.
     pub a: *const i8,
+    /// Bytes from one tile of depth to the next of `a`.
+    pub tile: usize,
     /// Where the columns' sums are.
     pub columns: Columns,
 }
@@ -124,9 +126,9 @@ macro_rules! multiply {
 /// A tile of depth of [`few`]: with the weights' first digit all three of the streams' are multiplied, with the second the rows
 /// are a digit further on, and with the third two, so that every product comes into the row that it belongs to.
 macro_rules! few_tile {
-    ($a:tt, $b:tt, $first:expr, $w:expr, $size:expr, $n:expr, $stride:expr, $between:expr) => {
+    ($a:tt, $b:tt, $first:expr, $w:expr, $size:expr, $n:expr, $between:expr) => {
         for digit in 0..DIGITS {
-            load!($a, $first.wrapping_sub(digit * $n * $stride), $stride);
+            load!($a, $first.wrapping_sub(digit * $n * ROW), ROW);
             let w = $w.wrapping_add(digit * C::COUNT * $size);
             load!($b, w, ROW);
             multiply!("tmm0", $a, $b);
@@ -169,46 +171,38 @@ impl Known for Input {
 
 /// The products of one matrix, for [`few`].
 #[inline(always)]
-unsafe fn few_of<C: Known>(
-    operands: &Operands,
-    depth: Depth,
-    n: usize,
-    stride: usize,
-    between: &mut impl Between,
-) {
-    let Operands { mut w, mut a, .. } = *operands;
+unsafe fn few_of<C: Known>(operands: &Operands, depth: Depth, n: usize, between: &mut impl Between) {
+    let Operands { mut w, mut a, tile, .. } = *operands;
     for _ in 0..depth.full {
-        few_tile!("tmm4", "tmm6", a, w, TILE, n, stride, between);
+        few_tile!("tmm4", "tmm6", a, w, TILE, n, between);
         w = w.wrapping_add(DIGITS * C::COUNT * TILE);
-        a = a.wrapping_add(ROW);
+        a = a.wrapping_add(tile);
     }
     if depth.rest > 0 {
-        few_tile!("tmm5", "tmm7", a, w, depth.rest * ROW, n, stride, between);
+        few_tile!("tmm5", "tmm7", a, w, depth.rest * ROW, n, between);
     }
 }
 
 /// Sums of up to four columns for up to five streams: to [column][digit][stream][16].
 ///
 /// # Safety
-/// Between [`begin`] for `n` streams and [`end`]; operands are of `depth`, rows of digits `stride` bytes apart, `to` has room
-/// for four columns. `between` has three turns a tile.
+/// Between [`begin`] for `n` streams and [`end`]; operands are of `depth`, `to` has room for four columns. `between` has three turns a tile.
 #[inline(always)]
 pub unsafe fn few(
     operands: &[Operands],
     depth: Depth,
     n: usize,
-    stride: usize,
     to: *mut i32,
     between: &mut impl Between,
 ) {
     zero!("tmm0" "tmm1" "tmm2" "tmm3");
     for operands in operands {
         match operands.columns {
-            Columns::First(1) => few_of::<First<1>>(operands, depth, n, stride, between),
-            Columns::First(2) => few_of::<First<2>>(operands, depth, n, stride, between),
-            Columns::First(3) => few_of::<First<3>>(operands, depth, n, stride, between),
-            Columns::First(_) => few_of::<First<4>>(operands, depth, n, stride, between),
-            Columns::Input => few_of::<Input>(operands, depth, n, stride, between),
+            Columns::First(1) => few_of::<First<1>>(operands, depth, n, between),
+            Columns::First(2) => few_of::<First<2>>(operands, depth, n, between),
+            Columns::First(3) => few_of::<First<3>>(operands, depth, n, between),
+            Columns::First(_) => few_of::<First<4>>(operands, depth, n, between),
+            Columns::Input => few_of::<Input>(operands, depth, n, between),
         }
     }
     let column = DIGITS * n * 16;
@@ -220,11 +214,11 @@ pub unsafe fn few(
 
 /// A tile of streams' digits, and its product into the sums of one group or of both.
 macro_rules! many_rows {
-    ($both:expr, $first:tt, $second:tt, $a:expr, $stride:expr, $group:expr) => {
-        load!("tmm6", $a, $stride);
+    ($both:expr, $first:tt, $second:tt, $a:expr, $group:expr) => {
+        load!("tmm6", $a, ROW);
         multiply!($first, "tmm6", "tmm7");
         if $both {
-            load!("tmm6", $a.wrapping_add($group), $stride);
+            load!("tmm6", $a.wrapping_add($group), ROW);
             multiply!($second, "tmm6", "tmm7");
         }
     };
@@ -233,8 +227,6 @@ macro_rules! many_rows {
 /// Where sums of [`many`] go, and the digits of the streams are.
 #[derive(Clone, Copy)]
 pub struct Groups {
-    /// Bytes from one row of digits to the next.
-    pub row: usize,
     /// Bytes from the first group's digits to the second's.
     pub digits: usize,
     /// Sums from the first group's to the second's.
@@ -255,7 +247,7 @@ pub unsafe fn many<const BOTH: bool>(
     to: *mut i32,
     between: &mut impl Between,
 ) {
-    let Groups { row, digits, sums } = groups;
+    let Groups { digits, sums } = groups;
     zero!("tmm0" "tmm1" "tmm2");
     if BOTH {
         zero!("tmm3" "tmm4" "tmm5");
@@ -268,19 +260,19 @@ pub unsafe fn many<const BOTH: bool>(
             let size = if tile < depth.full { TILE } else { depth.rest * ROW };
             let digit = columns.count() * size;
             let at = w.wrapping_add(place * size);
-            let first = operands.a.wrapping_add(tile * ROW);
-            let second = first.wrapping_add(GROUP * row);
+            let first = operands.a.wrapping_add(tile * operands.tile);
+            let second = first.wrapping_add(GROUP * ROW);
             load!("tmm7", at, ROW);
-            many_rows!(BOTH, "tmm0", "tmm3", first, row, digits);
-            many_rows!(BOTH, "tmm1", "tmm4", second, row, digits);
+            many_rows!(BOTH, "tmm0", "tmm3", first, digits);
+            many_rows!(BOTH, "tmm1", "tmm4", second, digits);
             between.turn();
-            many_rows!(BOTH, "tmm2", "tmm5", second.wrapping_add(GROUP * row), row, digits);
+            many_rows!(BOTH, "tmm2", "tmm5", second.wrapping_add(GROUP * ROW), digits);
             load!("tmm7", at.wrapping_add(digit), ROW);
-            many_rows!(BOTH, "tmm1", "tmm4", first, row, digits);
+            many_rows!(BOTH, "tmm1", "tmm4", first, digits);
             between.turn();
-            many_rows!(BOTH, "tmm2", "tmm5", second, row, digits);
+            many_rows!(BOTH, "tmm2", "tmm5", second, digits);
             load!("tmm7", at.wrapping_add(2 * digit), ROW);
-            many_rows!(BOTH, "tmm2", "tmm5", first, row, digits);
+            many_rows!(BOTH, "tmm2", "tmm5", first, digits);
             between.turn();
             w = w.wrapping_add(DIGITS * digit);
         }

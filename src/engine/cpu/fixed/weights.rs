@@ -41,11 +41,6 @@ impl Depth {
         self.full + usize::from(self.rest > 0)
     }
 
-    /// Bytes of a stream's digits of one kind, the last tile filled up.
-    pub fn bytes(self) -> usize {
-        self.tiles() * ROW
-    }
-
     /// Rows of weights.
     #[inline]
     fn rows(self) -> usize {
@@ -85,32 +80,53 @@ impl Columns {
 /// Which rows a block of four columns of sixteen holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rows {
-    /// Sixteen units, and a column a gate: of an LSTM i f g o, of a GRU r, z, n's recurrent part, n's input part.
-    Gates(CellKind),
-    /// 64 outputs one after another.
-    Outputs,
+    /// Sixteen units, a column a gate: i f g o.
+    Lstm,
+    /// Sixteen units: r, z, n's recurrent part, n's input part.
+    Gru,
+    /// 64 units.
+    Rnn,
+    /// 64 classes.
+    Head,
 }
 
 impl Rows {
-    /// A layer's.
-    pub fn of(cell: CellKind) -> Rows {
-        if cell == CellKind::Rnn { Rows::Outputs } else { Rows::Gates(cell) }
+    fn of(cell: CellKind) -> Rows {
+        match cell {
+            CellKind::Lstm => Rows::Lstm,
+            CellKind::Gru => Rows::Gru,
+            CellKind::Rnn => Rows::Rnn,
+        }
     }
 
     /// Outputs (units, or classes) of a block.
     #[inline]
     pub fn outputs(self) -> usize {
-        if self == Rows::Outputs { 16 * COLUMNS } else { 16 }
+        match self {
+            Rows::Lstm | Rows::Gru => 16,
+            Rows::Rnn | Rows::Head => 16 * COLUMNS,
+        }
     }
 
     /// The row of the arena's matrix, where `outputs` there are in all.
     fn row(self, outputs: usize, block: usize, column: usize, lane: usize) -> Option<usize> {
         let (gate, output) = match self {
-            Rows::Gates(CellKind::Gru) => (column.min(2), block * 16 + lane),
-            Rows::Gates(_) => (column, block * 16 + lane),
-            Rows::Outputs => (0, (block * COLUMNS + column) * 16 + lane),
+            Rows::Lstm => (column, block * 16 + lane),
+            Rows::Gru => (column.min(2), block * 16 + lane),
+            Rows::Rnn | Rows::Head => (0, (block * COLUMNS + column) * 16 + lane),
         };
         (output < outputs).then_some(gate * outputs + output)
+    }
+
+    /// What a column's sums and biases are multiplied with beforehand. A gate's sigmoid is 1 / (1 + 2^t), where t is its input
+    /// times minus log2 e; its tanh 1 - 2 / (1 + 2^t), where t is its input times twice log2 e.
+    fn factor(self, column: usize) -> f64 {
+        let (sigmoid, tanh) = (-std::f64::consts::LOG2_E, 2.0 * std::f64::consts::LOG2_E);
+        match (self, column) {
+            (Rows::Head, _) => 1.0,
+            (Rows::Lstm, 0 | 1 | 3) | (Rows::Gru, 0 | 1) => sigmoid,
+            _ => tanh,
+        }
     }
 }
 
@@ -141,7 +157,7 @@ struct Source<'a> {
     /// [rows][V]
     table: Option<(&'a [f32], usize)>,
     bias: &'a [f32],
-    /// A GRU's.
+    /// A GRU's; else empty.
     recurrent_bias: &'a [f32],
 }
 
@@ -173,18 +189,20 @@ impl Matrix {
     #[inline(always)]
     pub fn columns(&self, block: usize, part: usize) -> Columns {
         match self.rows {
-            Rows::Gates(CellKind::Gru) if part + 1 < self.parts => Columns::Input,
-            Rows::Gates(CellKind::Gru) => Columns::First(3),
-            Rows::Gates(_) => Columns::First(4),
-            Rows::Outputs => Columns::First((self.outputs - block * 64).div_ceil(16).min(COLUMNS)),
+            Rows::Lstm => Columns::First(4),
+            Rows::Gru if part + 1 < self.parts => Columns::Input,
+            Rows::Gru => Columns::First(3),
+            Rows::Rnn | Rows::Head => {
+                Columns::First((self.outputs - block * self.rows.outputs()).div_ceil(16).min(COLUMNS))
+            }
         }
     }
 
-    /// A block's part, to be multiplied with the digits `a`.
+    /// A block's part, to be multiplied with the digits `a`, whose tiles of depth are `tile` bytes apart.
     #[inline(always)]
-    pub fn operands(&self, block: usize, part: usize, a: *const i8) -> Operands {
+    pub fn operands(&self, block: usize, part: usize, a: *const i8, tile: usize) -> Operands {
         let at = (block * self.parts + part) * part_bytes(self.depth);
-        Operands { w: self.bytes.ptr().cast::<i8>().wrapping_add(at), a, columns: self.columns(block, part) }
+        Operands { w: self.bytes.ptr().cast::<i8>().wrapping_add(at), a, tile, columns: self.columns(block, part) }
     }
 
     fn pack(&mut self, source: &Source) {
@@ -205,7 +223,8 @@ impl Matrix {
                     let largest = weights.fold(0.0f32, |most, w| most.max(w.abs()));
                     let one = f64::from(ONE);
                     // A sum of the largest digits' products is worth 2^32 of the whole numbers' product.
-                    scales[column * 16 + lane] = (f64::from(largest) * 4_294_967_296.0 / (one * one)) as f32;
+                    let worth = f64::from(largest) * 4_294_967_296.0 / (one * one);
+                    scales[column * 16 + lane] = (worth * rows.factor(column)) as f32;
                     let whole = if largest > 0.0 { one / f64::from(largest) } else { 0.0 };
                     for part in (0..parts).filter(there) {
                         let Some(place) = all[block][part].place(column) else { continue };
@@ -229,14 +248,15 @@ impl Matrix {
             for (i, to) in to.iter_mut().enumerate() {
                 let (block, column, lane) = (i / 64, i / 16 % COLUMNS, i % 16);
                 let Some(row) = rows.row(outputs, block, column, lane) else { continue };
-                let gru = rows == Rows::Gates(CellKind::Gru);
-                if gru && column == 2 {
-                    *to = source.recurrent_bias[row];
-                    continue;
-                }
-                let joined = if gru && column < 2 { source.recurrent_bias[row] } else { 0.0 };
-                let input = source.table.map_or(0.0, |(table, vocab)| table[row * vocab + id]);
-                *to = input + (source.bias[row] + joined);
+                let recurrent = source.recurrent_bias.get(row).copied().map_or(0.0, f64::from);
+                let input = source.table.map_or(0.0, |(table, vocab)| f64::from(table[row * vocab + id]));
+                let input = input + f64::from(source.bias[row]);
+                let sum = match (rows, column) {
+                    (Rows::Gru, 2) => recurrent,
+                    (Rows::Gru, 3) => input,
+                    _ => input + recurrent,
+                };
+                *to = (sum * rows.factor(column)) as f32;
             }
         });
     }
@@ -290,7 +310,7 @@ impl Weights {
         Ok(Weights {
             shape,
             layers: (0..shape.layers).map(layer).collect::<Result<_, _>>()?,
-            head: Matrix::new(Rows::Outputs, shape.vocab, shape.hidden, 1, 1)?,
+            head: Matrix::new(Rows::Head, shape.vocab, shape.hidden, 1, 1)?,
         })
     }
 
