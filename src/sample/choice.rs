@@ -35,6 +35,8 @@ impl Default for Choice {
 pub struct Scratch {
     /// One key an id, see [`key`].
     keys: Vec<u64>,
+    /// Sums of probabilities, each with those before it.
+    sums: Vec<f32>,
 }
 
 impl Choice {
@@ -60,6 +62,18 @@ impl Choice {
     /// None where no id is left to choose: every one is banned, NaN or minus infinity. Options that
     /// [`Choice::check`] refuses do not panic: a temperature that is not above 0 is greedy, a NaN top-p keeps all.
     pub fn pick(&self, logits: &mut [f32], banned: &[u16], u: f32, scratch: &mut Scratch) -> Option<u16> {
+        self.pick_here(logits, banned, u, scratch)
+    }
+
+    /// The same, to be inlined into a function with the machine's vector instructions.
+    #[inline(always)]
+    pub fn pick_here(
+        &self,
+        logits: &mut [f32],
+        banned: &[u16],
+        u: f32,
+        scratch: &mut Scratch,
+    ) -> Option<u16> {
         for &id in banned {
             if let Some(logit) = logits.get_mut(usize::from(id)) {
                 *logit = f32::NEG_INFINITY;
@@ -79,34 +93,39 @@ impl Choice {
         if self.top_p < 1.0 {
             keep_top_p(logits, self.top_p, &mut scratch.keys);
         }
-        let total: f32 = logits.iter().sum();
+        // One addition after another: the definition. What is found in the sums is found without waiting for them again.
+        scratch.sums.clear();
+        let mut total = 0.0f32;
+        scratch.sums.extend(logits.iter().map(|&p| {
+            total += p;
+            total
+        }));
         let aim = u * total;
-        let mut sum = 0.0f32;
-        let mut last = best;
-        for (id, &p) in logits.iter().enumerate() {
-            sum += p;
-            if p > 0.0 {
-                last = id as u16;
-                if sum > aim {
-                    break;
-                }
-            }
+        let before: u32 = scratch.sums.iter().map(|&sum| u32::from(sum <= aim)).sum();
+        if (before as usize) < logits.len() {
+            return Some(before as u16); // The first whose sum is above: it has added something.
         }
-        // Where rounding carries `aim` up to the total the loop runs through: the last id that is kept.
-        Some(last)
+        // Rounding has carried `aim` up to the total: the last id that is kept.
+        let last = logits.iter().rposition(|&p| p > 0.0);
+        Some(last.map_or(best, |id| id as u16))
     }
 }
 
 /// The largest logit and its id, the lowest among equals; None where all are NaN or minus infinity.
+#[inline(always)]
 fn largest(logits: &[f32]) -> Option<(u16, f32)> {
-    let mut best = None;
-    let mut max = f32::NEG_INFINITY;
-    for (id, &logit) in logits.iter().enumerate() {
-        if logit > max {
-            (best, max) = (Some(id as u16), logit);
+    const LANES: usize = 16;
+    let (rows, rest) = logits.as_chunks::<LANES>();
+    let mut most = [f32::NEG_INFINITY; LANES];
+    for row in rows {
+        for i in 0..LANES {
+            // NaN is not larger than anything.
+            most[i] = if row[i] > most[i] { row[i] } else { most[i] };
         }
     }
-    best.map(|id| (id, max))
+    let max = most.iter().chain(rest).fold(f32::NEG_INFINITY, |max, &x| if x > max { x } else { max });
+    let best = logits.iter().position(|&logit| logit == max && max > f32::NEG_INFINITY)?;
+    Some((best as u16, max))
 }
 
 /// Probabilities are not negative, so that their bits sort as they do; the inverted id breaks ties. Larger = earlier.

@@ -87,14 +87,16 @@ impl Stream {
     /// Goes on by one input, after it has been fed: chooses a character from `logits` `[V]` (overwritten) where
     /// [`Input::chooses`], else leaves them alone (they may be empty). Does nothing when the tune has ended.
     pub fn advance(&mut self, request: &SampleRequest, logits: &mut [f32], scratch: &mut Scratch) {
+        self.advance_by(request, |uniform| request.choice.pick(logits, &request.banned, uniform, scratch));
+    }
+
+    /// The same with another way to choose, from [`Stream::uniform`]; it is asked only where [`Input::chooses`].
+    pub fn advance_by(&mut self, request: &SampleRequest, choose: impl FnOnce(f32) -> Option<u16>) {
         if self.ended {
             return;
         }
-        let chosen = if self.next < self.ids.len() {
-            None
-        } else {
-            request.choice.pick(logits, &request.banned, self.uniform(request), scratch)
-        };
+        let chooses = self.next == self.ids.len();
+        let chosen = if chooses { choose(self.uniform(request)) } else { None };
         self.advance_to(request, chosen);
     }
 

@@ -14,8 +14,9 @@ use super::simd::{Portable, Simd};
 use super::space::Slice;
 use super::update::{self, Step};
 use super::{backward::backward, head, short};
+use crate::engine::SampleRequest;
 use crate::model::CellKind;
-use crate::sample::Choice;
+use crate::sample::{Choice, Scratch, Stream};
 
 /// What is to be done with a slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +124,11 @@ macro_rules! entrances {
             }
 
             #[$attribute]
+            pub unsafe fn pick(request: &SampleRequest, logits: &mut [f32], u: f32, scratch: &mut Scratch) -> Option<u16> {
+                request.choice.pick_here(logits, &request.banned, u, scratch)
+            }
+
+            #[$attribute]
             pub unsafe fn update(step: &Step, p: &mut [f32], g: &[f32], first: &mut [f32], second: &mut [f32]) {
                 let n = p.len();
                 update::apply::<$S>(step, p.as_mut_ptr(), g.as_ptr(), first.as_mut_ptr(), second.as_mut_ptr(), n);
@@ -221,6 +227,28 @@ pub fn run_choose(isa: Isa, choice: &Choice, logits: &mut [f32], u: &[f32], chos
             _ => portable::choose(choice, logits, u, chosen),
         }
     }
+}
+
+/// Goes on with one stream as [`Stream::advance`] does, with the same bits and the machine's vectors.
+pub fn advance(
+    isa: Isa,
+    stream: &mut Stream,
+    request: &SampleRequest,
+    logits: &mut [f32],
+    scratch: &mut Scratch,
+) {
+    // SAFETY: no pointer is involved; `Isa` values come from detection.
+    stream.advance_by(request, |u| unsafe {
+        match isa {
+            Isa::Portable => portable::pick(request, logits, u, scratch),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::pick(request, logits, u, scratch),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => avx512::pick(request, logits, u, scratch),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => portable::pick(request, logits, u, scratch),
+        }
+    });
 }
 
 /// `blocks` tiles of products over `depth`, two vectors wide: weights [block][depth][MR], x [depth][W], out [block][MR][W].

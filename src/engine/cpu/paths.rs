@@ -7,7 +7,8 @@ use super::narrow::{Rule, State};
 use super::profile::Stage;
 use super::weights::Weights;
 use super::{
-    Chunk, CpuEngine, EngineError, EngineSpec, Fixed, Hyper, ModelShape, Precision, SampleRequest, SampledTune, Stats,
+    Chunk, CpuEngine, EngineError, EngineSpec, Fixed, Hyper, ModelShape, Precision, SampleRequest,
+    SampledTune, Stats,
 };
 
 /// Copies of the parameters (and moments) that are up to date.
@@ -89,12 +90,20 @@ impl CpuEngine {
 
     /// The instructions, as `Engine::info` tells them.
     pub(super) fn detail(&self) -> String {
-        let also = if self.split.is_some() { " (training of many streams: f32 in amx)" } else { "" };
+        let also = match (self.split.is_some(), self.fixed.is_some()) {
+            (true, true) => " (in amx: training of many streams, sampling)",
+            (true, false) => " (in amx: training of many streams)",
+            (false, true) => " (in amx: sampling)",
+            (false, false) => "",
+        };
         format!("{}{also}, {} threads", self.geo.isa, self.pool.current_num_threads())
     }
 
-    /// Those that trained last, or that will.
+    /// Those that sampled or trained last, or that will train.
     pub(super) fn tier(&self) -> &'static str {
+        if self.fresh.fixed && self.fixed.as_ref().is_some_and(Fixed::serves) {
+            return Isa::Amx.tier();
+        }
         let trained = self.split.as_ref().filter(|split| split.geo.splits(self.training.streams));
         trained.map_or(self.geo.isa, |split| split.geo.isa).tier()
     }
@@ -135,7 +144,9 @@ impl CpuEngine {
 
     /// Packs the weights in fixed point where that is due; whether there are such, and these parameters can be.
     pub(super) fn pack_fixed(&mut self) -> bool {
-        self.use_arena();
+        if self.fixed.is_some() {
+            self.use_arena();
+        }
         let Some(fixed) = &mut self.fixed else { return false };
         if !self.fresh.fixed {
             let (pool, params) = (&self.pool, &self.params);

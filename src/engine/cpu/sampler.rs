@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use super::dispatch::{Work, run_choose, run_slice};
+use super::dispatch::{Work, advance, run_choose, run_slice};
 use super::forward::Pass;
 use super::space::{Slice, Use};
 use crate::engine::{EngineError, IGNORE, SampleRequest, SampledTune};
@@ -114,7 +114,7 @@ fn run(
                         *out = logits[class * width + lane];
                     }
                 }
-                stream.advance(request, &mut row, &mut scratch);
+                advance(pass.geo.isa, stream, request, &mut row, &mut scratch);
             }
         }
     }

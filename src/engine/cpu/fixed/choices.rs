@@ -20,7 +20,9 @@ unsafe fn all(from: *const f32, stride: usize, to: *mut f32, width: usize, class
     for stream in (0..width).step_by(LANES) {
         for class in (0..classes).step_by(LANES) {
             // SAFETY: the caller's sizes.
-            unsafe { transpose16(from.add(stream * stride + class), stride, to.add(class * width + stream), width) };
+            unsafe {
+                transpose16(from.add(stream * stride + class), stride, to.add(class * width + stream), width)
+            };
         }
     }
 }

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use super::super::dispatch::run_choose;
+use super::super::dispatch::{advance, run_choose};
 use super::super::geometry::Isa;
 use super::super::team::{Meeting, Pace, Span, Team};
+use super::Tiles;
 use super::choices;
 use super::space::{MOST, Space};
-use super::Tiles;
 use super::step::Step;
 use super::weights::Weights;
 use crate::engine::{EngineError, SampleRequest, SampledTune};
@@ -33,8 +33,7 @@ pub fn sample(weights: &Weights, request: &SampleRequest) -> Result<Vec<SampledT
     let threads = rayon::current_num_threads();
     let streams = request.tunes.div_ceil(threads).clamp(1, MOST);
     let spaces = request.tunes.div_ceil(streams).min(threads);
-    let mut spaces =
-        (0..spaces).map(|_| Space::new(weights, streams)).collect::<Result<Vec<_>, _>>()?;
+    let mut spaces = (0..spaces).map(|_| Space::new(weights, streams)).collect::<Result<Vec<_>, _>>()?;
     collect(weights, request, |source| {
         spaces.par_iter_mut().for_each(|space| {
             let (alone, mut tiles) = (Meeting::new(1), Tiles::default());
@@ -143,7 +142,7 @@ fn run(source: Source, space: &mut Space, streams: usize, step: &mut dyn FnMut(&
         }
         for (stream, lane) in lanes.iter_mut().enumerate() {
             if let Some(lane) = lane {
-                lane.stream.advance(request, space.logits(stream, vocab), &mut scratch);
+                advance(Isa::Avx512, &mut lane.stream, request, space.logits(stream, vocab), &mut scratch);
             }
         }
     }

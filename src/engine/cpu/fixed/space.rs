@@ -95,7 +95,8 @@ impl Space {
         let (group, number) = (stream / self.streams, stream % self.streams);
         let (first, tile) = (group * self.group_bytes() + self.zeros(), self.tile_bytes());
         let (tiles, each) = (self.tiles, self.streams * ROW);
-        (0..tiles).flat_map(move |t| (0..DIGITS).map(move |d| (first + t * tile + d * each + number * ROW) / 4))
+        (0..tiles)
+            .flat_map(move |t| (0..DIGITS).map(move |d| (first + t * tile + d * each + number * ROW) / 4))
     }
 
     /// f32 of a stream's values.

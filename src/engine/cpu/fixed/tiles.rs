@@ -188,13 +188,7 @@ unsafe fn few_of<C: Known>(operands: &Operands, depth: Depth, n: usize, between:
 /// # Safety
 /// Between [`begin`] for `n` streams and [`end`]; operands are of `depth`, `to` has room for four columns. `between` has three turns a tile.
 #[inline(always)]
-pub unsafe fn few(
-    operands: &[Operands],
-    depth: Depth,
-    n: usize,
-    to: *mut i32,
-    between: &mut impl Between,
-) {
+pub unsafe fn few(operands: &[Operands], depth: Depth, n: usize, to: *mut i32, between: &mut impl Between) {
     zero!("tmm0" "tmm1" "tmm2" "tmm3");
     for operands in operands {
         match operands.columns {

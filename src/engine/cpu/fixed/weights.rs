@@ -162,7 +162,13 @@ struct Source<'a> {
 }
 
 impl Matrix {
-    fn new(rows: Rows, outputs: usize, units: usize, parts: usize, tables: usize) -> Result<Matrix, EngineError> {
+    fn new(
+        rows: Rows,
+        outputs: usize,
+        units: usize,
+        parts: usize,
+        tables: usize,
+    ) -> Result<Matrix, EngineError> {
         let (depth, blocks) = (Depth::of(units), outputs.div_ceil(rows.outputs()));
         let what = "weights in fixed point";
         let of = |n| Buffer::zeros(n, what);
@@ -202,11 +208,17 @@ impl Matrix {
     #[inline(always)]
     pub fn operands(&self, block: usize, part: usize, a: *const i8, tile: usize) -> Operands {
         let at = (block * self.parts + part) * part_bytes(self.depth);
-        Operands { w: self.bytes.ptr().cast::<i8>().wrapping_add(at), a, tile, columns: self.columns(block, part) }
+        Operands {
+            w: self.bytes.ptr().cast::<i8>().wrapping_add(at),
+            a,
+            tile,
+            columns: self.columns(block, part),
+        }
     }
 
     fn pack(&mut self, source: &Source) {
-        let (rows, outputs, parts, depth, blocks) = (self.rows, self.outputs, self.parts, self.depth, self.blocks());
+        let (rows, outputs, parts, depth, blocks) =
+            (self.rows, self.outputs, self.parts, self.depth, self.blocks());
         let all: Vec<[Columns; 2]> =
             (0..blocks).map(|block| [0, 1].map(|part| self.columns(block, part.min(parts - 1)))).collect();
         let words = parts * part_bytes(depth) / 4;
@@ -269,12 +281,20 @@ fn part_bytes(depth: Depth) -> usize {
 }
 
 /// The digits of `row` times `whole`, into lane `lane` of column `place` of `columns`.
-fn spread(to: &mut [i8], row: &[f32], whole: f64, depth: Depth, (columns, place): (usize, usize), lane: usize) {
+fn spread(
+    to: &mut [i8],
+    row: &[f32],
+    whole: f64,
+    depth: Depth,
+    (columns, place): (usize, usize),
+    lane: usize,
+) {
     for (k, &w) in row.iter().enumerate() {
         let tile = k / ROW;
         let size = if tile < depth.full { 16 * ROW } else { depth.rest * ROW };
         let at = tile * DIGITS * columns * 16 * ROW + place * size + k % ROW / 4 * ROW + lane * 4 + k % 4;
-        for (digit, value) in digits((f64::from(w) * whole).round_ties_even() as i32).into_iter().enumerate() {
+        for (digit, value) in digits((f64::from(w) * whole).round_ties_even() as i32).into_iter().enumerate()
+        {
             to[at + digit * columns * size] = value;
         }
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
+use super::super::dispatch::advance;
 use super::super::geometry::Isa;
 use super::super::space::Use;
 use super::super::team::{Meeting, Pace, Span, Team};
@@ -152,7 +153,7 @@ fn run(source: Source, space: &mut Space, work: &mut dyn FnMut(&Run)) {
         work(&run);
         space.carry(plan);
         for (b, lane) in lanes.iter_mut().enumerate() {
-            lane.stream.advance(request, space.logits(plan, b), &mut scratch);
+            advance(plan.isa, &mut lane.stream, request, space.logits(plan, b), &mut scratch);
         }
     }
 }
