@@ -25,8 +25,10 @@ import contextlib
 import csv
 import json
 import math
+import os
 import statistics
 import sys
+import tempfile
 import time
 
 try:
@@ -487,32 +489,64 @@ def read_cases(file):
     return cases
 
 
+def broken():
+    """Whether an error has spoilt the device for this process, as an illegal address does: every later call fails."""
+    try:
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+    except Exception:  # noqa: BLE001
+        return True
+    return False
+
+
+def go_on(arguments, cases, skip):
+    """The measurements from number `skip` on, in a process that takes the place of this one."""
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl", delete=False, encoding="utf-8") as file:
+        file.writelines(json.dumps(case) + "\n" for case in cases)
+    words = [sys.argv[0], "--cases", file.name, "--skip", str(skip), "--seconds", str(arguments.seconds)]
+    words += ["--machine", arguments.machine]
+    words += ["--csv", arguments.csv] if arguments.csv else []
+    words += ["--threads", str(arguments.threads)] if arguments.threads else []
+    words += ["--tiers", ",".join(arguments.tiers)] if arguments.tiers else []
+    print(f"the device is spoilt for this process; measurement {skip} and what follows in another", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *words])
+
+
 def listed(arguments, engine, measured):
     """Measures every case by `measured(case, precision, tier)`; rows to standard output or --csv as they come."""
     with open(arguments.cases, encoding="utf-8") if arguments.cases else contextlib.nullcontext(sys.stdin) as file:
         cases = read_cases(file)
-    with open(arguments.csv, "w", encoding="utf-8", newline="") if arguments.csv else contextlib.nullcontext(sys.stdout) as out:
+    if arguments.skip:
+        os.unlink(arguments.cases)  # written for this process
+    wanted = []
+    for case in cases:
+        try:
+            wanted += [(case, p, t) for p in precisions_of(case) for t in tiers_of(case, arguments.tiers)]
+        except Unsupported as why:
+            print(f"SKIP {case}: {why}", file=sys.stderr)
+    mode = "a" if arguments.skip else "w"
+    with open(arguments.csv, mode, encoding="utf-8", newline="") if arguments.csv else contextlib.nullcontext(sys.stdout) as out:
         writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for case in cases:
+        if not arguments.skip:
+            writer.writeheader()
+        for number, (case, precision, tier) in enumerate(wanted[arguments.skip:], arguments.skip + 1):
+            spoilt = False
             try:
-                wanted = [(p, t) for p in precisions_of(case) for t in tiers_of(case, arguments.tiers)]
-            except Unsupported as why:
-                print(f"SKIP {case}: {why}", file=sys.stderr)
-                continue
-            for precision, tier in wanted:
-                try:
-                    rows = measured(case, precision, tier)
-                except Exception as why:  # noqa: BLE001
-                    what = "layer_fwd" if case["what"] == "layer" else case["what"]
-                    reason = f"{type(why).__name__}: {why}".replace("\n", " ")[:300]
-                    row = base_row(case, precision, tier, arguments.machine)
-                    rows = [dict(row, engine=engine, what=what, note=f"not measured: {reason}")]
-                for row in rows:
-                    writer.writerow(row)
-                    print(f"{row['what']} {case['cell']} {case['layers']}x{case['hidden']} B{case['batch']} T{case['seq_len']} "
-                          f"{precision} {tier}: {row['ms_per_step'] or row['note']} ms", file=sys.stderr)
-                out.flush()
+                rows = measured(case, precision, tier)
+            except Exception as why:  # noqa: BLE001
+                what = "layer_fwd" if case["what"] == "layer" else case["what"]
+                reason = f"{type(why).__name__}: {why}".replace("\n", " ")[:300]
+                row = base_row(case, precision, tier, arguments.machine)
+                rows = [dict(row, engine=engine, what=what, note=f"not measured: {reason}")]
+                spoilt = broken()
+            for row in rows:
+                writer.writerow(row)
+                print(f"{row['what']} {case['cell']} {case['layers']}x{case['hidden']} B{case['batch']} T{case['seq_len']} "
+                      f"{precision} {tier}: {row['ms_per_step'] or row['note']} ms", file=sys.stderr)
+            out.flush()
+            if spoilt and number < len(wanted):
+                go_on(arguments, cases, number)
 
 
 def serve():
@@ -554,6 +588,7 @@ def parser(description):
     found.add_argument("--seconds", type=float, default=5.0, help="time a case once it is warm")
     found.add_argument("--threads", type=int, help="threads, in the place of the cases'")
     found.add_argument("--machine", default="", help="the machine's name in the rows")
+    found.add_argument("--skip", type=int, default=0, help="measurements that are done already, rows of which --csv has")
     found.add_argument("--tiers", type=lambda text: text.split(","), help="eager,graph,compile; default: eager, and on CUDA graph")
     return found
 

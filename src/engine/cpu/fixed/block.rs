@@ -42,16 +42,16 @@ unsafe fn whole(sums: *const i32) -> V {
     _mm512_cvtepi32_ps(_mm512_loadu_si512(sums.cast()))
 }
 
-/// Stores the digits of sixteen units' states times [`ONE`](super::weights::ONE), as far as `kept` keeps them, `apart` bytes from digit to digit.
+/// Stores the digits of sixteen units' states times [`ONE`](super::weights::ONE), `apart` bytes from digit to digit.
 #[inline(always)]
-unsafe fn store_digits(to: *mut i8, apart: usize, kept: __m512i, together: *const i32, h: V) {
+unsafe fn store_digits(to: *mut i8, apart: usize, together: *const i32, h: V) {
     let whole = _mm512_cvtps_epi32(h);
     // Bytes from -128 to 127: what is 128 or more carries one into the next.
     let half = _mm512_set1_epi32(0x80_8080);
     let bytes = _mm512_xor_si512(_mm512_add_epi32(whole, half), half);
     // Of each four numbers the third bytes, the second, the first; then of all sixteen.
     let fours = _mm512_set4_epi32(0x0f0b_0703, 0x0c08_0400, 0x0d09_0501, 0x0e0a_0602);
-    let sorted = _mm512_and_si512(_mm512_shuffle_epi8(bytes, fours), kept);
+    let sorted = _mm512_shuffle_epi8(bytes, fours);
     let sorted = _mm512_permutexvar_epi32(_mm512_loadu_si512(together.cast()), sorted);
     _mm_storeu_si128(to.cast(), _mm512_castsi512_si128(sorted));
     _mm_storeu_si128(to.wrapping_add(apart).cast(), _mm512_extracti32x4_epi32::<1>(sorted));
@@ -60,16 +60,6 @@ unsafe fn store_digits(to: *mut i8, apart: usize, kept: __m512i, together: *cons
 
 /// Numbers 0, 4, 8, 12, then 1, 5 and so on.
 static TOGETHER: [i32; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
-
-/// For [`store_digits`], in the order of its bytes before the last step: those of the first `n` units of sixteen.
-#[inline(always)]
-unsafe fn first(n: usize) -> __m512i {
-    // Lane i of four has units 4 i to 4 i + 3, each digit's beside one another.
-    let fours = _mm512_set_epi32(12, 12, 12, 12, 8, 8, 8, 8, 4, 4, 4, 4, 0, 0, 0, 0);
-    let four = _mm512_set1_epi32(0x0302_0100);
-    let units = _mm512_add_epi8(_mm512_mullo_epi32(fours, _mm512_set1_epi32(0x0101_0101)), four);
-    _mm512_movm_epi8(_mm512_cmplt_epi8_mask(units, _mm512_set1_epi8(n.min(16) as i8)))
-}
 
 /// Where a layer's cells read and write.
 #[derive(Clone, Copy)]
@@ -183,7 +173,8 @@ impl<'a, const N: usize> Streams<'a, N> {
         self.values.wrapping_add(s * self.layer.width)
     }
 
-    /// Stores the new states, times [`ONE`](super::weights::ONE), of the sixteen units of a column (the first one's where a block has sixteen).
+    /// Stores the new states, times [`ONE`](super::weights::ONE), of the sixteen units of a column (the first one's where a
+    /// block has sixteen). Beyond the last unit they are 0, as weights and biases are.
     #[inline(always)]
     pub unsafe fn store(&self, column: usize, h: [V; N]) {
         let Layer { hidden, units, together, .. } = *self.layer;
@@ -192,9 +183,8 @@ impl<'a, const N: usize> Streams<'a, N> {
             return;
         }
         let (to, apart) = (self.digits.wrapping_add(column * 16), self.n() * ROW);
-        let kept = first(hidden - unit);
         for s in 0..N {
-            store_digits(to.wrapping_add(s * ROW), apart, kept, together, h[s]);
+            store_digits(to.wrapping_add(s * ROW), apart, together, h[s]);
         }
     }
 }
