@@ -253,9 +253,13 @@ impl Base<'_> {
             && self.info.tier == Some("amx")
             && case.precision == crate::engine::Precision::F32
         {
-            note.push(
-                "f32 products by AMX, each number three of bf16: not bound by the multiply-adds' peak".into(),
-            );
+            let number = match case.what {
+                What::Sample => "three digits in fixed point",
+                _ => "three of bf16",
+            };
+            note.push(format!(
+                "f32 products by AMX, each number {number}: not bound by the multiply-adds' peak"
+            ));
         }
         if let (Some(gflops), Some(us)) = (line.gflops, line.us_per_recurrent_step) {
             let share = match (line.share(), self.ceiling) {
