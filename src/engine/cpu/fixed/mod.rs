@@ -38,9 +38,9 @@ fn available() -> bool {
     Products::Amx.available() && __cpuid_count(7, 0).edx & BYTES != 0
 }
 
-/// Whether it pays, for however many tunes, and sums of whole numbers have room: one of a model of less would wait for the tiles' results, one product behind the other.
-/// Measured on Sapphire Rapids: one tune of 150 units by an LSTM is as fast as by multiply-adds, by a GRU and a tanh network a
-/// sixth and a quarter slower; 64 are faster by a half and more.
+/// Whether it pays, for however many tunes, and sums of whole numbers have room. One tune of a smaller model would wait for the
+/// tiles' results, one product behind the other. Measured on Sapphire Rapids: one tune of 150 units by an LSTM is as fast as by
+/// multiply-adds, by a GRU and a tanh network a sixth and a quarter slower; 64 take a quarter to a third less time.
 fn pays(shape: ModelShape) -> bool {
     // Three products of digits of two matrices are summed, each 2^14 at most: below 2^31.
     const MOST: usize = 21_845;

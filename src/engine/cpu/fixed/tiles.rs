@@ -186,7 +186,8 @@ unsafe fn few_of<C: Known>(operands: &Operands, depth: Depth, n: usize, between:
 /// Sums of up to four columns for up to five streams: to [column][digit][stream][16].
 ///
 /// # Safety
-/// Between [`begin`] for `n` streams and [`end`]; operands are of `depth`, `to` has room for four columns. `between` has three turns a tile.
+/// Between [`begin`] for `n` streams and [`end`]; operands are of `depth`, `to` has room for four columns. `between` has three
+/// turns a tile.
 #[inline(always)]
 pub unsafe fn few(operands: &[Operands], depth: Depth, n: usize, to: *mut i32, between: &mut impl Between) {
     zero!("tmm0" "tmm1" "tmm2" "tmm3");
