@@ -42,6 +42,7 @@ mod space;
 mod team;
 #[cfg(test)]
 mod tests;
+mod tunes;
 mod update;
 mod weights;
 
@@ -394,8 +395,8 @@ impl Engine for CpuEngine {
 
     fn sample(&mut self, request: &SampleRequest) -> Result<Vec<SampledTune>, EngineError> {
         crate::sample::check_request(request, self.geo.shape.vocab)?;
-        if self.pack_fixed() {
-            return self.sample_fixed(request);
+        if let Some(tunes) = self.sample_fixed(request) {
+            return tunes;
         }
         if self.narrow.samples(request.tunes, self.pool.current_num_threads()) {
             self.pack_narrow()?;

@@ -156,13 +156,19 @@ impl CpuEngine {
         fixed.serves()
     }
 
-    /// Samples in fixed point, which [`CpuEngine::pack_fixed`] has prepared.
-    pub(super) fn sample_fixed(&mut self, request: &SampleRequest) -> Result<Vec<SampledTune>, EngineError> {
-        let Some(fixed) = &self.fixed else { return Ok(vec![]) };
-        match self.narrow.team() {
+    /// Samples in fixed point, where [`CpuEngine::pack_fixed`] says that it can be.
+    pub(super) fn sample_fixed(
+        &mut self,
+        request: &SampleRequest,
+    ) -> Option<Result<Vec<SampledTune>, EngineError>> {
+        if !self.pack_fixed() {
+            return None;
+        }
+        let fixed = self.fixed.as_ref()?;
+        Some(match self.narrow.team() {
             Some((team, pace)) if request.tunes == 1 => fixed.sample_one(team, pace, request),
             _ => self.pool.install(|| fixed.sample(request)),
-        }
+        })
     }
 
     /// Before a chunk of few streams: the same for the narrow path.

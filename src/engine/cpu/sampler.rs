@@ -1,16 +1,14 @@
 //! Sampling whole tunes: each slice goes its own way on its own thread; a lane whose tune has ended takes the next.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use rayon::prelude::*;
 
 use super::dispatch::{Work, advance, run_choose, run_slice};
 use super::forward::Pass;
 use super::space::{Slice, Use};
+use super::tunes::{Lane, Tunes};
 use crate::engine::{EngineError, IGNORE, SampleRequest, SampledTune};
+use crate::sample::Scratch;
 use crate::sample::lanes::NOTHING;
-use crate::sample::{Scratch, Stream};
 
 /// Samples `request`, which has been checked. A tune does not depend on its lane: every lane's arithmetic is the same.
 pub fn sample(pass: &Pass, request: &SampleRequest) -> Result<Vec<SampledTune>, EngineError> {
@@ -25,27 +23,17 @@ pub fn sample(pass: &Pass, request: &SampleRequest) -> Result<Vec<SampledTune>, 
     let mut slices = (0..count)
         .map(|i| Slice::new(geo, Use::Inference, i * width, width, vectors, 1))
         .collect::<Result<Vec<_>, _>>()?;
-    let next = AtomicUsize::new(0);
-    let done: Mutex<Vec<(usize, SampledTune)>> = Mutex::new(Vec::with_capacity(request.tunes));
-    slices.par_iter_mut().for_each(|slice| run(pass, request, slice, &next, &done));
-    let mut done = done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-    done.sort_unstable_by_key(|(index, _)| *index);
-    Ok(done.into_iter().map(|(_, tune)| tune).collect())
+    let tunes = Tunes::new(request);
+    slices.par_iter_mut().for_each(|slice| run(pass, request, slice, &tunes));
+    Ok(tunes.finish())
 }
 
-fn run(
-    pass: &Pass,
-    request: &SampleRequest,
-    slice: &mut Slice,
-    next: &AtomicUsize,
-    done: &Mutex<Vec<(usize, SampledTune)>>,
-) {
+fn run(pass: &Pass, request: &SampleRequest, slice: &mut Slice, tunes: &Tunes) {
     let (vocab, width) = (pass.geo.shape.vocab, slice.width);
     let rows = pass.geo.units * width;
-    let mut lanes: Vec<Option<(usize, Stream)>> = vec![None; width];
+    let mut lanes: Vec<Option<Lane>> = (0..width).map(|_| None).collect();
     let mut scratch = Scratch::default();
     let mut row = vec![0.0f32; vocab];
-    let mut chooses = vec![false; width];
     let mut uniform = vec![0.0f32; width];
     let mut chosen = vec![NOTHING; width];
     slice.targets.fill(IGNORE);
@@ -55,29 +43,20 @@ fn run(
         for lane in 0..width {
             // Take the next tune where this lane has none; one that ends before its first input is done at once.
             let input = loop {
-                match lanes[lane].as_ref().map(|(_, stream)| stream.input()) {
+                match lanes[lane].as_ref().map(|lane| lane.stream.input()) {
                     Some(Some(input)) => break Some(input),
-                    Some(None) => {
-                        if let Some((index, stream)) = lanes[lane].take() {
-                            let mut done = done.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                            done.push((index, stream.finish()));
-                        }
-                    }
-                    None => {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        if index >= request.tunes {
-                            break None;
-                        }
-                        lanes[lane] = Some((index, Stream::new(request, index)));
-                    }
+                    Some(None) => lanes[lane].take().into_iter().for_each(|ended| tunes.end(ended)),
+                    None => match tunes.take() {
+                        Some(next) => lanes[lane] = Some(next),
+                        None => break None,
+                    },
                 }
             };
             slice.keep.as_mut_slice()[lane] = 1.0;
-            chooses[lane] = false;
-            if let Some(input) = input {
+            if let (Some(input), Some(tune)) = (input, &mut lanes[lane]) {
                 running = true;
                 slice.ids[lane] = i32::from(input.id);
-                chooses[lane] = input.chooses;
+                tune.chooses = input.chooses;
                 if input.reset {
                     slice.keep.as_mut_slice()[lane] = 0.0;
                     any_reset = true;
@@ -92,7 +71,7 @@ fn run(
         slice.turn(rows);
         if request.choice.is_plain() {
             for (lane, uniform) in lanes.iter().zip(&mut uniform) {
-                *uniform = lane.as_ref().map_or(0.0, |(_, stream)| stream.uniform(request));
+                *uniform = lane.as_ref().map_or(0.0, |lane| lane.stream.uniform(request));
             }
             let logits = &mut slice.logits.as_mut_slice()[..vocab * width];
             for &id in &request.banned {
@@ -100,21 +79,21 @@ fn run(
             }
             run_choose(pass.geo.isa, &request.choice, logits, &uniform, &mut chosen);
             for (lane, &chosen) in lanes.iter_mut().zip(&chosen) {
-                if let Some((_, stream)) = lane {
-                    stream.advance_to(request, u16::try_from(chosen).ok());
+                if let Some(lane) = lane {
+                    lane.stream.advance_to(request, u16::try_from(chosen).ok());
                 }
             }
             continue;
         }
         for lane in 0..width {
-            if let Some((_, stream)) = &mut lanes[lane] {
-                if chooses[lane] {
+            if let Some(tune) = &mut lanes[lane] {
+                if tune.chooses {
                     let logits = slice.logits.as_slice();
                     for (class, out) in row.iter_mut().enumerate() {
                         *out = logits[class * width + lane];
                     }
                 }
-                advance(pass.geo.isa, stream, request, &mut row, &mut scratch);
+                advance(pass.geo.isa, &mut tune.stream, request, &mut row, &mut scratch);
             }
         }
     }

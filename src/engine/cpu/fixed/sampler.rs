@@ -1,30 +1,27 @@
 //! Whole tunes: each thread has streams of its own, and a stream whose tune has ended takes the next; at the end, when none are
 //! left to take, fewer streams are sampled.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use rayon::prelude::*;
 
 use super::super::dispatch::{advance, run_choose};
 use super::super::geometry::Isa;
 use super::super::team::{Meeting, Pace, Span, Team};
+use super::super::tunes::{Lane, Tunes};
 use super::Tiles;
 use super::choices;
 use super::space::{MOST, Space};
 use super::step::Step;
 use super::weights::Weights;
 use crate::engine::{EngineError, SampleRequest, SampledTune};
+use crate::sample::Scratch;
 use crate::sample::lanes::NOTHING;
-use crate::sample::{Scratch, Stream};
 
 /// What every thread knows.
 #[derive(Clone, Copy)]
 struct Source<'a> {
     weights: &'a Weights,
     request: &'a SampleRequest,
-    next: &'a AtomicUsize,
-    done: &'a Mutex<Vec<(usize, SampledTune)>>,
+    tunes: &'a Tunes<'a>,
 }
 
 /// Samples `request`, which has been checked, on the threads of the pool that this runs in. A tune depends neither on its
@@ -34,14 +31,15 @@ pub fn sample(weights: &Weights, request: &SampleRequest) -> Result<Vec<SampledT
     let streams = request.tunes.div_ceil(threads).clamp(1, MOST);
     let spaces = request.tunes.div_ceil(streams).min(threads);
     let mut spaces = (0..spaces).map(|_| Space::new(weights, streams)).collect::<Result<Vec<_>, _>>()?;
-    collect(weights, request, |source| {
-        spaces.par_iter_mut().for_each(|space| {
-            let (alone, mut tiles) = (Meeting::new(1), Tiles::default());
-            run(source, space, streams, &mut |space, logits| {
-                tiles.step(&Step { weights, space, logits, meeting: &alone });
-            });
+    let tunes = Tunes::new(request);
+    let source = Source { weights, request, tunes: &tunes };
+    spaces.par_iter_mut().for_each(|space| {
+        let (alone, mut tiles) = (Meeting::new(1), Tiles::default());
+        run(source, space, streams, &mut |space, logits| {
+            tiles.step(&Step { weights, space, logits, meeting: &alone });
         });
-    })
+    });
+    Ok(tunes.finish())
 }
 
 /// Samples a single tune, whose units may be shared out to a team.
@@ -54,43 +52,14 @@ pub fn sample_one(
     let mut space = Space::new(weights, 1)?;
     let (mut span, mut tiles) = (Span::default(), Tiles::default());
     let alone = Meeting::new(1);
-    collect(weights, request, |source| {
-        run(source, &mut space, 1, &mut |space, logits| {
-            let step = Step { weights, space, logits, meeting: &alone };
-            tiles.prepare(&step);
-            let job = |meeting: &Meeting, member| super::work(&Step { meeting, ..step }, member);
-            team.work_in_span(pace, &mut span, &job);
-        });
-    })
-}
-
-/// All tunes, in order, when `work` is done.
-fn collect(
-    weights: &Weights,
-    request: &SampleRequest,
-    work: impl FnOnce(Source),
-) -> Result<Vec<SampledTune>, EngineError> {
-    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(request.tunes)));
-    work(Source { weights, request, next: &next, done: &done });
-    let mut done = done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-    done.sort_unstable_by_key(|(index, _)| *index);
-    Ok(done.into_iter().map(|(_, tune)| tune).collect())
-}
-
-/// A tune being sampled.
-struct Lane {
-    index: usize,
-    stream: Stream,
-    chooses: bool,
-}
-
-fn take(source: Source) -> Option<Lane> {
-    let index = source.next.fetch_add(1, Ordering::Relaxed);
-    (index < source.request.tunes).then(|| Lane {
-        index,
-        stream: Stream::new(source.request, index),
-        chooses: false,
-    })
+    let tunes = Tunes::new(request);
+    run(Source { weights, request, tunes: &tunes }, &mut space, 1, &mut |space, logits| {
+        let step = Step { weights, space, logits, meeting: &alone };
+        tiles.prepare(&step);
+        let job = |meeting: &Meeting, member| super::work(&Step { meeting, ..step }, member);
+        team.work_in_span(pace, &mut span, &job);
+    });
+    Ok(tunes.finish())
 }
 
 /// Feeds every lane's next input; a lane whose tune has ended takes the next, or none. Returns how many lanes have one.
@@ -107,9 +76,8 @@ fn feed(source: Source, space: &mut Space, lanes: &mut [Option<Lane>]) -> usize 
                 running += 1;
                 break;
             }
-            if let Some(ended) = std::mem::replace(place, take(source)) {
-                let mut done = source.done.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                done.push((ended.index, ended.stream.finish()));
+            if let Some(ended) = std::mem::replace(place, source.tunes.take()) {
+                source.tunes.end(ended);
             }
         }
     }
@@ -119,7 +87,7 @@ fn feed(source: Source, space: &mut Space, lanes: &mut [Option<Lane>]) -> usize 
 fn run(source: Source, space: &mut Space, streams: usize, step: &mut dyn FnMut(&Space, bool)) {
     let Source { weights, request, .. } = source;
     let vocab = weights.shape.vocab;
-    let mut lanes: Vec<Option<Lane>> = (0..streams).map(|_| take(source)).collect();
+    let mut lanes: Vec<Option<Lane>> = (0..streams).map(|_| source.tunes.take()).collect();
     let mut scratch = Scratch::default();
     let mut chooser = Chooser::default();
     loop {

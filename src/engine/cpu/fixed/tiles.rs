@@ -8,7 +8,7 @@
 
 use std::arch::asm;
 
-use super::super::short::Between;
+use super::super::short::{Between, TileConfig};
 use super::weights::{Columns, DIGITS, Depth};
 
 /// Streams in a group of [`many`]: rows of a tile.
@@ -20,37 +20,17 @@ pub const ROW: usize = 64;
 /// Bytes of a tile.
 const TILE: usize = 16 * ROW;
 
-/// Eight tiles.
-#[repr(C, align(64))]
-struct Config {
-    palette: u8,
-    start: u8,
-    zero: [u8; 14],
-    bytes: [u16; 16],
-    rows: [u8; 16],
-}
-
-impl Config {
-    /// Sixteen rows of 64 bytes each.
-    fn full() -> Config {
-        let (mut bytes, mut rows) = ([0; 16], [0; 16]);
-        bytes[..8].fill(ROW as u16);
-        rows[..8].fill(16);
-        Config { palette: 1, start: 0, zero: [0; 14], bytes, rows }
+/// For [`few`]: sums in tiles 0 to 3; digits of whole tiles of depth in 4, of the rest in 5; weights in 6 and 7.
+fn config_of_few(streams: usize, depth: Depth) -> TileConfig {
+    let mut config = TileConfig::FULL;
+    config.rows[..6].fill((DIGITS * streams) as u8);
+    if depth.rest == 0 {
+        // Tiles that are not there.
+        (config.rows[5], config.bytes[5], config.rows[7], config.bytes[7]) = (0, 0, 0, 0);
+    } else {
+        (config.bytes[5], config.rows[7]) = (4 * depth.rest as u16, depth.rest as u8);
     }
-
-    /// For [`few`]: sums in tiles 0 to 3; digits of whole tiles of depth in 4, of the rest in 5; weights in 6 and 7.
-    fn few(streams: usize, depth: Depth) -> Config {
-        let mut config = Config::full();
-        config.rows[..6].fill((DIGITS * streams) as u8);
-        if depth.rest == 0 {
-            // Tiles that are not there.
-            (config.rows[5], config.bytes[5], config.rows[7], config.bytes[7]) = (0, 0, 0, 0);
-        } else {
-            (config.bytes[5], config.rows[7]) = (4 * depth.rest as u16, depth.rest as u8);
-        }
-        config
-    }
+    config
 }
 
 /// Before the first product of so many streams a group.
@@ -59,7 +39,7 @@ impl Config {
 /// AMX is there and permitted; [`end`] follows on the same thread, after the last product.
 #[inline(always)]
 pub unsafe fn begin(streams: usize, depth: Depth) {
-    let config = if streams > FEW { Config::full() } else { Config::few(streams, depth) };
+    let config = if streams > FEW { TileConfig::FULL } else { config_of_few(streams, depth) };
     asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, preserves_flags, readonly));
 }
 

@@ -118,6 +118,19 @@ impl Rows {
         (output < outputs).then_some(gate * outputs + output)
     }
 
+    /// The columns of a block that one of `parts` matrices has; the input's is part 0 of two.
+    #[inline(always)]
+    fn columns(self, outputs: usize, block: usize, part: usize, parts: usize) -> Columns {
+        match self {
+            Rows::Lstm => Columns::First(4),
+            Rows::Gru if part + 1 < parts => Columns::Input,
+            Rows::Gru => Columns::First(3),
+            Rows::Rnn | Rows::Head => {
+                Columns::First((outputs - block * self.outputs()).div_ceil(16).min(COLUMNS))
+            }
+        }
+    }
+
     /// What a column's sums and biases are multiplied with beforehand. A gate's sigmoid is 1 / (1 + 2^t), where t is its input
     /// times minus log2 e; its tanh 1 - 2 / (1 + 2^t), where t is its input times twice log2 e.
     fn factor(self, column: usize) -> f64 {
@@ -172,7 +185,7 @@ impl Matrix {
         let (depth, blocks) = (Depth::of(units), outputs.div_ceil(rows.outputs()));
         let what = "weights in fixed point";
         let of = |n| Buffer::zeros(n, what);
-        let matrix = Matrix {
+        Ok(Matrix {
             rows,
             outputs,
             depth,
@@ -181,27 +194,13 @@ impl Matrix {
             bytes: of((blocks * parts * part_bytes(depth) + 16 * ROW) / 4)?,
             scale: of(blocks * COLUMNS * 16)?,
             bias: of(tables * blocks * COLUMNS * 16)?,
-        };
-        Ok(matrix)
+        })
     }
 
     /// Blocks of four columns.
     #[inline]
     pub fn blocks(&self) -> usize {
         self.outputs.div_ceil(self.rows.outputs())
-    }
-
-    /// The columns of a block that one of the parts has; the input's is part 0 of two.
-    #[inline(always)]
-    pub fn columns(&self, block: usize, part: usize) -> Columns {
-        match self.rows {
-            Rows::Lstm => Columns::First(4),
-            Rows::Gru if part + 1 < self.parts => Columns::Input,
-            Rows::Gru => Columns::First(3),
-            Rows::Rnn | Rows::Head => {
-                Columns::First((self.outputs - block * self.rows.outputs()).div_ceil(16).min(COLUMNS))
-            }
-        }
     }
 
     /// A block's part, to be multiplied with the digits `a`, whose tiles of depth are `tile` bytes apart.
@@ -212,15 +211,14 @@ impl Matrix {
             w: self.bytes.ptr().cast::<i8>().wrapping_add(at),
             a,
             tile,
-            columns: self.columns(block, part),
+            columns: self.rows.columns(self.outputs, block, part, self.parts),
         }
     }
 
     fn pack(&mut self, source: &Source) {
         let (rows, outputs, parts, depth, blocks) =
             (self.rows, self.outputs, self.parts, self.depth, self.blocks());
-        let all: Vec<[Columns; 2]> =
-            (0..blocks).map(|block| [0, 1].map(|part| self.columns(block, part.min(parts - 1)))).collect();
+        let columns = |block, part| rows.columns(outputs, block, part, parts);
         let words = parts * part_bytes(depth) / 4;
         let bytes = self.bytes.as_mut_slice()[..blocks * words].par_chunks_exact_mut(words);
         let scales = self.scale.as_mut_slice().par_chunks_exact_mut(COLUMNS * 16);
@@ -230,7 +228,7 @@ impl Matrix {
                 for lane in 0..16 {
                     let Some(row) = rows.row(outputs, block, column, lane) else { continue };
                     let of = |part: usize| &source.parts[part][row * source.units..][..source.units];
-                    let there = |part: &usize| all[block][*part].place(column).is_some();
+                    let there = |part: &usize| columns(block, *part).place(column).is_some();
                     let weights = (0..parts).filter(there).flat_map(of);
                     let largest = weights.fold(0.0f32, |most, w| most.max(w.abs()));
                     let one = f64::from(ONE);
@@ -239,9 +237,9 @@ impl Matrix {
                     scales[column * 16 + lane] = (worth * rows.factor(column)) as f32;
                     let whole = if largest > 0.0 { one / f64::from(largest) } else { 0.0 };
                     for part in (0..parts).filter(there) {
-                        let Some(place) = all[block][part].place(column) else { continue };
+                        let Some(place) = columns(block, part).place(column) else { continue };
                         let to = &mut packed[part * part_bytes(depth)..];
-                        spread(to, of(part), whole, depth, (all[block][part].count(), place), lane);
+                        spread(to, of(part), whole, depth, (columns(block, part).count(), place), lane);
                     }
                 }
             }
@@ -258,7 +256,7 @@ impl Matrix {
         let width = self.blocks() * COLUMNS * 16;
         self.bias.as_mut_slice().par_chunks_exact_mut(width).enumerate().for_each(|(id, to)| {
             for (i, to) in to.iter_mut().enumerate() {
-                let (block, column, lane) = (i / 64, i / 16 % COLUMNS, i % 16);
+                let (block, column, lane) = (i / 16 / COLUMNS, i / 16 % COLUMNS, i % 16);
                 let Some(row) = rows.row(outputs, block, column, lane) else { continue };
                 let recurrent = source.recurrent_bias.get(row).copied().map_or(0.0, f64::from);
                 let input = source.table.map_or(0.0, |(table, vocab)| f64::from(table[row * vocab + id]));

@@ -1,21 +1,19 @@
 //! Sampling few tunes: each thread takes tunes of its own, up to four side by side, and the next when one ends.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use rayon::prelude::*;
 
 use super::super::dispatch::advance;
 use super::super::geometry::Isa;
 use super::super::space::Use;
 use super::super::team::{Meeting, Pace, Span, Team};
+use super::super::tunes::{Lane, Tunes};
 use super::dispatch;
 use super::forward::{Run, Work};
 use super::plan::Plan;
 use super::space::Space;
 use super::store::Store;
 use crate::engine::{EngineError, Precision, SampleRequest, SampledTune};
-use crate::sample::{Scratch, Stream};
+use crate::sample::Scratch;
 
 /// Streams side by side on a thread.
 const SIDE_BY_SIDE: usize = 4;
@@ -32,8 +30,7 @@ struct Source<'a> {
     store: &'a Store,
     precision: Precision,
     request: &'a SampleRequest,
-    next: &'a AtomicUsize,
-    done: &'a Mutex<Vec<(usize, SampledTune)>>,
+    tunes: &'a Tunes<'a>,
 }
 
 /// Samples `request`, which has been checked. A tune depends neither on its thread nor on its neighbours.
@@ -52,16 +49,14 @@ pub fn sample(
         space.fit(plan, Use::Inference, streams, 1)?;
         spaces.push(space);
     }
-    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(request.tunes)));
-    let source = Source { plan, store, precision, request, next: &next, done: &done };
+    let tunes = Tunes::new(request);
+    let source = Source { plan, store, precision, request, tunes: &tunes };
     let alone = |space: &mut Space| run(source, space, &mut |run| dispatch::work(run, 0));
     match &mut spaces[..] {
         [space] => alone(space),
         spaces => pool.install(|| spaces.par_iter_mut().for_each(alone)),
     }
-    let mut done = done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-    done.sort_unstable_by_key(|(index, _)| *index);
-    Ok(done.into_iter().map(|(_, tune)| tune).collect())
+    Ok(tunes.finish())
 }
 
 /// Samples a single tune, its units split over a team.
@@ -75,37 +70,20 @@ pub fn sample_one(
 ) -> Result<Vec<SampledTune>, EngineError> {
     let mut space = Space::default();
     space.fit(plan, Use::Inference, 1, 1)?;
-    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(1)));
-    let source = Source { plan, store, precision, request, next: &next, done: &done };
+    let tunes = Tunes::new(request);
+    let source = Source { plan, store, precision, request, tunes: &tunes };
     let mut span = Span::default();
     run(source, &mut space, &mut |run| {
         let job = |meeting: &Meeting, member| dispatch::work(&Run { meeting, ..*run }, member);
         team.work_in_span(pace, &mut span, &job);
     });
-    let done = done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-    Ok(done.into_iter().map(|(_, tune)| tune).collect())
-}
-
-/// One stream's tune.
-struct Lane {
-    index: usize,
-    stream: Stream,
-    chooses: bool,
-}
-
-fn take(source: Source) -> Option<Lane> {
-    let index = source.next.fetch_add(1, Ordering::Relaxed);
-    (index < source.request.tunes).then(|| Lane {
-        index,
-        stream: Stream::new(source.request, index),
-        chooses: false,
-    })
+    Ok(tunes.finish())
 }
 
 fn run(source: Source, space: &mut Space, work: &mut dyn FnMut(&Run)) {
     let Source { plan, request, .. } = source;
     let meeting = Meeting::new(1);
-    let mut lanes: Vec<Lane> = std::iter::from_fn(|| take(source)).take(space.streams).collect();
+    let mut lanes: Vec<Lane> = std::iter::from_fn(|| source.tunes.take()).take(space.streams).collect();
     while space.streams > lanes.len() {
         space.give_up(plan, space.streams - 1);
     }
@@ -122,15 +100,14 @@ fn run(source: Source, space: &mut Space, work: &mut dyn FnMut(&Run)) {
                     b += 1;
                 }
                 None => {
-                    let ended = match take(source) {
+                    let ended = match source.tunes.take() {
                         Some(next) => std::mem::replace(&mut lanes[b], next),
                         None => {
                             space.give_up(plan, b);
                             lanes.swap_remove(b)
                         }
                     };
-                    let mut done = source.done.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                    done.push((ended.index, ended.stream.finish()));
+                    source.tunes.end(ended);
                 }
             }
         }

@@ -47,6 +47,7 @@ pub use gradient_parts::{
 pub use lanes::transpose16;
 pub use products::{Between, Pieces, Products, Spread};
 use products::{Dot, Product};
+pub use tiles::TileConfig;
 use tiles::{Amx, Split, Split16};
 pub use weights::Weights;
 

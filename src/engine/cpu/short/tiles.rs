@@ -9,23 +9,30 @@ use super::products::{Between, Pairs, Product};
 /// `tdpbf16ps`: two by two tiles of sums, two of each operand.
 pub struct Amx;
 
-/// Eight tiles of sixteen rows of 64 bytes.
+/// How eight tiles are laid out.
 #[repr(C, align(64))]
-struct TileConfig {
+pub struct TileConfig {
     palette: u8,
     start: u8,
     zero: [u8; 14],
-    bytes: [u16; 16],
-    rows: [u8; 16],
+    /// Bytes of a tile's row; 0 of a tile that is not there.
+    pub bytes: [u16; 16],
+    /// Rows of a tile; likewise.
+    pub rows: [u8; 16],
 }
 
-static CONFIG: TileConfig = TileConfig {
-    palette: 1,
-    start: 0,
-    zero: [0; 14],
-    bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
-    rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
-};
+impl TileConfig {
+    /// Sixteen rows of 64 bytes each.
+    pub const FULL: TileConfig = TileConfig {
+        palette: 1,
+        start: 0,
+        zero: [0; 14],
+        bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
+        rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
+    };
+}
+
+static CONFIG: TileConfig = TileConfig::FULL;
 
 /// Assembler, because the intrinsics are not stable. Sums stay in tiles from one piece to the next: the compiler does not
 /// know of these registers, and keeps nothing in them.
